@@ -1,0 +1,1 @@
+"""What both programs need: models, configuration, exchanges, the store. No Dagster, no sockets."""

@@ -1,0 +1,144 @@
+"""The sections of config.yml, their keys and defaults."""
+
+from typing import Any, Literal
+from zoneinfo import available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from dccd_core.config_fields import (
+    Channels,
+    ExchangeName,
+    Folder,
+    HttpUrl,
+    Moment,
+    Pairs,
+    Real,
+    Schedule,
+    SecretUrl,
+    SocketUrl,
+    Span,
+    Whole,
+    did_you_mean,
+    refuse,
+)
+from dccd_core.models import Channel
+from dccd_core.moments import find_zone
+
+
+class Section(BaseModel):
+    """A mapping of the file. Each field's description ends the sentences `must be …`, `write …`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, values: Any) -> Any:
+        """A key whose every line below is commented out is null: it has its default then."""
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        return {
+            key: value for key, value in values.items() if value is not None or key not in fields
+        }
+
+
+class Settings(Section):
+    """Where data goes and how people's dates are read.
+
+    `ui_host` and `ui_port` are where `dccd start` serves Dagster's UI. `ui_auth_token` is read for
+    the sake of dccd 2.4's files and ignored with a warning: Dagster's UI has no login.
+    """
+
+    data_path: Folder = Field(description="a folder, absolute or relative to this file")
+    timezone: str = Field(
+        default="local", description="local, UTC or an IANA name, as Europe/Paris"
+    )
+    ui_host: str = Field(default="127.0.0.1", min_length=1, description="a host name or address")
+    ui_port: Whole = Field(default=3000, ge=1, le=65_535, description="a port from 1 to 65535")
+    ui_auth_token: SecretStr | None = Field(default=None, description="text or null; it is ignored")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value != "local":
+            try:
+                find_zone(value)
+            except LookupError as error:
+                why = f"must be {cls.model_fields['timezone'].description}"
+                raise refuse(why, did_you_mean(value, available_timezones())) from error
+        return value
+
+
+class Remote(Section):
+    """A place for copies of the data."""
+
+    provider: Literal["rclone"] = Field(default="rclone", description="rclone")
+    remote: str = Field(pattern=r"^[^-\s]", description="an rclone remote and path, as nas:crypto")
+
+
+class Storage(Section):
+    """Copies of the data elsewhere. `local_path` is dccd 2.4's: empty, or the same as data_path."""
+
+    local_path: str = Field(default="", description="empty: data is kept in settings.data_path")
+    remotes: tuple[Remote, ...] = Field(default=(), description="a list of remotes")
+    sync_interval: Whole = Field(default=3_600, ge=0, description="whole seconds, 0 or more")
+
+
+class HistoJob(Section):
+    """Candles of some pairs, from `start` (null: since listing) until now. `span` is in seconds."""
+
+    exchange: ExchangeName = Field(description="an exchange's name, as binance")
+    pairs: Pairs = Field(description="a list of one pair or more, as [BTC/USDT]")
+    span: Span = Field(description="seconds (3600) or a label (1h)")
+    format: Literal["parquet"] = Field(
+        default="parquet",
+        description="parquet: no other format is written (dccd 2.4 ignored this key)",
+    )
+    max_retries: Whole = Field(default=3, ge=1, le=10, description="a whole number from 1 to 10")
+    retry_delay: Real = Field(
+        default=2.0, ge=0, allow_inf_nan=False, description="seconds, 0 or more"
+    )
+    start: Moment | None = Field(
+        default=None,
+        description="null or a moment: 2024-01-01, 2024-01-01 12:00 or 2024-01-01T12:00:00Z",
+    )
+    schedule: Schedule | None = Field(
+        default=None, description="null, off or five cron fields in quotes, as '5 * * * *' (UTC)"
+    )
+
+
+class StreamJob(Section):
+    """Live channels of some pairs. `time_step`: seconds between books and of a live candle."""
+
+    exchange: ExchangeName = Field(description="an exchange's name, as binance")
+    pairs: Pairs = Field(description="a list of one pair or more, as [BTC/USDT]")
+    channels: Channels = Field(description="a list of one channel or more, as [trades]")
+    time_step: Whole = Field(default=60, gt=0, description="whole seconds, 1 or more")
+
+    @field_validator("channels")
+    @classmethod
+    def _each_once(cls, value: tuple[Channel, ...]) -> tuple[Channel, ...]:
+        if len(set(value)) < len(value):
+            raise refuse("name each channel once")
+        return value
+
+
+class Alerts(Section):
+    """Where incidents are told, and after how many failures in a row."""
+
+    webhook_url: SecretUrl | None = Field(
+        default=None, description="a URL that begins with https://"
+    )
+    max_consecutive_errors: Whole = Field(default=3, ge=1, description="a whole number, 1 or more")
+
+
+class ExchangeSettings(Section):
+    """How one exchange is reached. `requests` is the part of its request budget that we use."""
+
+    rest_url: HttpUrl | None = Field(default=None, description="a URL that begins with https://")
+    ws_url: SocketUrl | None = Field(default=None, description="a URL that begins with wss://")
+    archive_url: HttpUrl | None = Field(default=None, description="a URL that begins with https://")
+    proxy: SecretUrl | None = Field(
+        default=None, description="an http:// or https:// URL of a proxy"
+    )
+    requests: Real = Field(default=1.0, gt=0, le=1, description="a fraction above 0, up to 1")

@@ -1,0 +1,241 @@
+"""The one paging loop: cells in, stored files out.
+
+Pages of all cells are fetched by a few threads, since their windows are known beforehand; the
+calling thread stores a cell as soon as it has all of its pages.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from threading import Event
+
+import pyarrow as pa
+
+from dccd_core.exchanges.base import Exchange, ExchangeError
+from dccd_core.limits import Cancelled
+from dccd_core.models import Series, Window, iso
+from dccd_core.pages import Page
+from dccd_core.plan import Cell, Plan, after_listing, plan_cell
+from dccd_core.questions import Questions
+from dccd_core.rest import RestClient, Retries
+from dccd_core.store.datastore import DataStore
+from dccd_core.store.period import Merged
+from dccd_core.store.schemas import OHLC, SchemaError, candles_table
+
+THREADS = 8
+# A slow cell is stored in steps, so that a crash costs at most this much work.
+FLUSH_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one series is, in pages; the rows that came; the requests of the whole run."""
+
+    series: Series
+    done: int
+    total: int
+    rows: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a cell; it is good unless `failed` names windows with their reasons.
+
+    `merged` is None where nothing was written: the cell was complete, holds nothing (`note` says
+    which), or failed altogether. `requests` counts questions answered, `seconds` is the time from
+    the first question.
+    """
+
+    cell: Cell
+    merged: Merged | None
+    added: int
+    revised: int
+    requests: int
+    seconds: float
+    failed: list[tuple[Window, str]]
+    note: str
+
+    @property
+    def error(self) -> str | None:
+        """What failed in one text: each window with its reason; None if nothing did."""
+        return "; ".join(f"{window}: {reason}" for window, reason in self.failed) or None
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A cell in progress: pages that wait to be stored, and what became of the others."""
+
+    plan: Plan
+    left: int
+    started: float = 0.0
+    flushed: float = 0.0
+    pages: list[Page] = field(default_factory=list)
+    failed: list[tuple[Window, str]] = field(default_factory=list)
+    merged: Merged | None = None
+    added: int = 0
+    revised: int = 0
+    requests: int = 0
+
+
+class Collector:
+    """Fetches cells of one exchange into the store."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        client: RestClient,
+        store: DataStore,
+        *,
+        retries: Callable[[Series], Retries] = lambda _: Retries(),
+        progress: Callable[[Progress], None] = lambda _: None,
+        cancel: Event | None = None,
+    ) -> None:
+        self.exchange, self.client, self.store = exchange, client, store
+        self._questions = Questions(exchange, client, store, retries)
+        self._progress = progress
+        self._cancel = cancel or Event()
+
+    def plan(self, cells: Sequence[Cell]) -> list[Plan]:
+        """What the cells take. Asks when a series begins where that is unknown.
+
+        A series whose beginning cannot be had keeps its whole plan; fetching it tells why.
+        """
+        limits = self.exchange.limits
+        plans = [plan_cell(self.store, cell, limits) for cell in cells]
+        unknown = {plan.cell.series for plan in plans if plan.pages and plan.listed is None}
+        with ThreadPoolExecutor(THREADS) as pool:
+            found = dict(zip(unknown, pool.map(self._listing, unknown), strict=True))
+        return [
+            plan
+            if (listed := found.get(plan.cell.series)) is None
+            else after_listing(plan, listed, limits)
+            for plan in plans
+        ]
+
+    def _listing(self, series: Series) -> int | None:
+        try:
+            return self._questions.listing(series)
+        except (ExchangeError, Cancelled):
+            return None
+
+    def collect(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
+        """Fetch and store the cells; one outcome each, as soon as it is known.
+
+        Closing the iterator, or an exception thrown into it, stores the pages that are there.
+        """
+        works = [_Work(plan, len(plan.pages)) for plan in self.plan(cells)]
+        running: dict[Future[Page], tuple[_Work, Window]] = {}
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix=self.exchange.name)
+        try:
+            yield from (self._finish(work) for work in works if not work.left)
+            yield from self._drive(pool, works, running)
+        except BaseException:
+            self._cancel.set()
+            pool.shutdown(cancel_futures=True)
+            for future, (work, window) in running.items():
+                self._take(work, window, future)
+            for work in works:
+                self._flush(work)
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _drive(
+        self,
+        pool: ThreadPoolExecutor,
+        works: list[_Work],
+        running: dict[Future[Page], tuple[_Work, Window]],
+    ) -> Iterator[Outcome]:
+        queue = deque((work, page) for work in works for page in work.plan.pages)
+        tally = _Tally(works)
+        while queue or running:
+            while queue and len(running) < 2 * THREADS:
+                work, window = queue.popleft()
+                work.started = work.started or time.monotonic()
+                future = pool.submit(self._page, work.plan.cell.series, window)
+                running[future] = (work, window)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                work, window = running.pop(future)
+                self._take(work, window, future)
+                self._progress(tally.count(work, self.client.requests))
+                if not work.left:
+                    yield self._finish(work)
+                elif time.monotonic() - max(work.flushed, work.started) > FLUSH_SECONDS:
+                    self._flush(work)
+
+    def _page(self, series: Series, window: Window) -> Page:
+        if self._cancel.is_set():
+            raise Cancelled
+        return self._questions.page(series, window)
+
+    def _take(self, work: _Work, window: Window, future: Future[Page]) -> None:
+        work.left -= 1
+        try:
+            page = future.result()
+        except ExchangeError as error:
+            work.failed.append((window, str(error)))
+        except (Cancelled, CancelledError):
+            work.failed.append((window, "cancelled"))
+        else:
+            work.pages.append(page)
+
+    def _flush(self, work: _Work) -> None:
+        """Store the pages that wait."""
+        pages, work.pages = sorted(work.pages, key=_start), []
+        work.flushed = time.monotonic()
+        if not any(page.covered for page in pages):
+            return
+        cell = work.plan.cell
+        rows = pa.concat_tables([OHLC.empty_table(), *(candles_table(p.candles) for p in pages)])
+        covered = [window for page in pages for window in page.covered]
+        try:
+            work.merged = self.store.merge(cell.series, cell.period, rows, covered, "rest")
+        except (SchemaError, OSError) as error:
+            work.failed.append((cell.window, f"not stored: {error}"))
+            return
+        work.added += work.merged.added
+        work.revised += work.merged.revised
+        work.requests += sum(page.asks for page in pages)
+
+    def _finish(self, work: _Work) -> Outcome:
+        self._flush(work)
+        return Outcome(
+            cell=work.plan.cell,
+            merged=work.merged,
+            added=work.added,
+            revised=work.revised,
+            requests=work.requests,
+            seconds=time.monotonic() - work.started if work.started else 0.0,
+            failed=sorted(work.failed),
+            note=_note(work.plan),
+        )
+
+
+class _Tally:
+    """Counts pages and rows per series, for progress."""
+
+    def __init__(self, works: list[_Work]) -> None:
+        self._counts: dict[Series, list[int]] = {}
+        for work in works:
+            counts = self._counts.setdefault(work.plan.cell.series, [0, 0, 0])
+            counts[1] += work.left
+
+    def count(self, work: _Work, requests: int) -> Progress:
+        counts = self._counts[work.plan.cell.series]
+        counts[0] += 1
+        counts[2] += len(work.pages[-1].candles) if work.pages else 0
+        done, total, rows = counts
+        return Progress(work.plan.cell.series, done, total, rows, requests)
+
+
+def _start(page: Page) -> int:
+    return page.covered[0].start if page.covered else 0
+
+
+def _note(plan: Plan) -> str:
+    if plan.listed is not None and plan.listed >= plan.cell.window.end:
+        return f"before listing: the first candle opens at {iso(plan.listed)}"
+    return "" if plan.pages else "complete: nothing was asked"

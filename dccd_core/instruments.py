@@ -1,0 +1,82 @@
+"""The markets of an exchange, asked at most once a day and remembered for ever."""
+
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from threading import Lock
+
+import msgspec
+
+from dccd_core.exchanges.base import Exchange, ExchangeError, Instrument, UnknownSymbol
+from dccd_core.models import DAY, SECOND, Symbol
+from dccd_core.rest import RestClient, Retries
+from dccd_core.store import files
+
+
+class Saved(msgspec.Struct):
+    """The list on disk. `asked` is when the exchange was asked, in microseconds.
+
+    A market that left the exchange's list stays in ours, as not trading.
+    """
+
+    asked: int
+    instruments: list[Instrument]
+
+
+class Instruments:
+    """Finds an exchange's own name of a symbol, in its instrument list and nowhere else."""
+
+    def __init__(self, exchange: Exchange, client: RestClient, path: Path) -> None:
+        self._exchange, self._client, self._path = exchange, client, path
+        self._lock = Lock()
+        self._known: dict[Symbol, Instrument] | None = None
+
+    def find(self, symbol: Symbol, now: int) -> Instrument:
+        """The market of a symbol; UnknownSymbol if the exchange never had it."""
+        with self._lock:
+            if self._known is None:
+                self._known = self._load(now)
+            found = self._known.get(symbol)
+            if found is None and self._age(now) > 300 * SECOND:
+                self._known = self._ask(now, self._known)
+                found = self._known.get(symbol)
+        if found is None:
+            raise UnknownSymbol(self._unknown(symbol))
+        return found
+
+    def _load(self, now: int) -> dict[Symbol, Instrument]:
+        known = {i.symbol: i for i in self._read().instruments}
+        if known and self._age(now) <= DAY * SECOND:
+            return known
+        try:
+            return self._ask(now, known)
+        except ExchangeError:
+            if not known:
+                raise
+            return known  # yesterday's list is better than no candles today
+
+    def _ask(self, now: int, known: dict[Symbol, Instrument]) -> dict[Symbol, Instrument]:
+        exchange = self._exchange
+        listed = self._client.call(
+            exchange.instruments_request(), exchange.instruments, retries=Retries()
+        )
+        gone = {s: replace(i, trading=False) for s, i in known.items()}
+        merged = gone | {instrument.symbol: instrument for instrument in listed}
+        content = msgspec.json.encode(Saved(now, list(merged.values())))
+        files.write_bytes(self._path, content)
+        return merged
+
+    def _read(self) -> Saved:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=Saved)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return Saved(0, [])  # a damaged list is asked for again
+
+    def _age(self, now: int) -> int:
+        return abs(now - self._read().asked)
+
+    def _unknown(self, symbol: Symbol) -> str:
+        names = [str(known) for known in self._known or ()]
+        near = get_close_matches(str(symbol), names, n=3, cutoff=0.7)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        return f"{symbol}: {self._exchange.title} has no such pair{hint}"

@@ -1,0 +1,133 @@
+"""The one module that touches data files: atomic writes, single opens, locks, setting aside."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# Prices and amounts born as decimals get larger by splitting their bytes, quote volumes with
+# eight decimals smaller: measured in benchmarks/parquet_size.py.
+_DELTA = ("time", "received", "trades")
+_SPLIT = ("quote_volume", "taker_buy_quote_volume")
+_ENCODINGS = dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED") | dict.fromkeys(
+    _SPLIT, "BYTE_STREAM_SPLIT"
+)
+# about a month of 1 m candles: a reader of one day skips the rest of the year
+_ROW_GROUP = 50_000
+
+
+def write_table(path: Path, table: pa.Table, key_values: dict[bytes, bytes]) -> int:
+    """Write Parquet beside `path`, make it durable, put it in place; its size in bytes."""
+    with _beside(path) as temporary:
+        writer = pq.ParquetWriter(
+            temporary,
+            table.schema,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=False,
+            column_encoding={k: v for k, v in _ENCODINGS.items() if k in table.column_names},
+            write_page_checksum=True,
+            store_schema=False,
+        )
+        with writer:
+            writer.write_table(table, row_group_size=_ROW_GROUP)
+            writer.add_key_value_metadata(key_values)
+    return path.stat().st_size
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a small file with the same guarantees."""
+    with _beside(path) as temporary:
+        temporary.write(content)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Any]:
+    """A file that takes the place of `path` when all of it is on disk, or leaves no trace."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        move(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename durably within one folder, replacing the target."""
+    source.replace(target)
+    sync_folder(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove durably; a file that is not there is none."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names of a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed writers left. Only to be called under the folder's lock."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open once: all reads of the result see this file, whatever takes its place meanwhile.
+
+    FileNotFoundError if there is none; UnreadableError if it is not a whole Parquet file.
+    """
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UnreadableError(path, error) from error
+
+
+class UnreadableError(Exception):
+    """A data file that cannot be read. `path` is where it is."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(f"{path} cannot be read: {error}")
+        self.path = path
+
+
+def set_aside(path: Path) -> Path:
+    """Rename an unreadable file so that nothing reads or overwrites it; its new path."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    target = path.with_name(f"{path.name}.unreadable-{stamp}")
+    move(path, target)
+    return target
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock, across threads and processes; a dead holder's is free at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)

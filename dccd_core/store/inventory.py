@@ -1,0 +1,141 @@
+"""What is stored, from footers alone."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from dccd_core.intervals import clip, subtract, union
+from dccd_core.models import SECOND, Series, Symbol, Window, moment, parse_span, span_label
+from dccd_core.store.files import UnreadableError
+from dccd_core.store.period import Period
+from dccd_core.store.schemas import SCHEMAS, SchemaError
+
+FRAME = pl.Schema(
+    {
+        "exchange": pl.String,
+        "pair": pl.String,
+        "type": pl.String,
+        "span": pl.String,
+        "from": pl.Datetime("us", "UTC"),
+        "to": pl.Datetime("us", "UTC"),
+        "rows": pl.Int64,
+        "gaps": pl.Int64,
+        "missing": pl.Int64,
+        "revised": pl.Int64,
+        "bytes": pl.Int64,
+        "error": pl.String,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryRow:
+    """One series, or one unreadable file of it (`error` says what is wrong).
+
+    `gaps` are candles absent between the first and the last row; `missing` of them are still to
+    be fetched, the exchange has none of the others. `bytes` is the size on disk.
+    """
+
+    series: Series
+    first: int | None
+    last: int | None
+    rows: int
+    gaps: int
+    missing: int
+    revised: int
+    insane: int
+    bytes: int
+    error: str | None = None
+
+    def row(self) -> dict[str, object]:
+        """The columns that a user sees."""
+        return {
+            "exchange": self.series.exchange,
+            "pair": str(self.series.symbol),
+            "type": str(self.series.channel),
+            "span": span_label(self.series.span) if self.series.span else None,
+            "from": None if self.first is None else moment(self.first),
+            "to": None if self.last is None else moment(self.last),
+            "rows": self.rows,
+            "gaps": self.gaps,
+            "missing": self.missing,
+            "revised": self.revised,
+            "bytes": self.bytes,
+            "error": self.error,
+        }
+
+
+def read_inventory(root: Path) -> list[InventoryRow]:
+    """All series below a data path, sorted."""
+    return [row for series, stems in sorted(_series(root)) for row in _rows(root, series, stems)]
+
+
+def _series(root: Path) -> Iterator[tuple[Series, list[str]]]:
+    """Every folder `exchange/ohlc/PAIR/span` that holds Parquet files, and their stems."""
+    stems: dict[str, set[str]] = defaultdict(set)
+    base = len(str(root)) + 1
+    pending = [str(root)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif entry.name.endswith(".parquet"):
+                    folder = entry.path[base : -len(entry.name) - 1]
+                    stems[folder].add(entry.name.split(".")[0])
+    for folder, found in stems.items():
+        if series := _parse(folder):
+            yield series, sorted(found)
+
+
+def _parse(folder: str) -> Series | None:
+    parts = Path(folder).parts
+    if len(parts) != 4 or parts[1] not in SCHEMAS:
+        return None
+    exchange, channel, slug, span = parts
+    try:
+        seconds = parse_span(span)
+        symbol = Symbol.from_slug(slug)
+    except (ValueError, TypeError):
+        return None
+    channels = {str(known): known for known in SCHEMAS}
+    return Series(exchange, channels[channel], symbol, seconds)
+
+
+def _rows(root: Path, series: Series, stems: list[str]) -> Iterator[InventoryRow]:
+    parts = []
+    for stem in stems:
+        period = Period(root / series.path, series, stem)
+        try:
+            parts += period.open()
+        except (UnreadableError, SchemaError) as error:
+            size = sum(path.stat().st_size for path in period.paths())
+            yield InventoryRow(series, None, None, 0, 0, 0, 0, 0, size, f"{stem}: {error}")
+    footers = [part.footer for part in parts]
+    first = min((f.first for f in footers if f.first is not None), default=None)
+    last = max((f.last for f in footers if f.last is not None), default=None)
+    rows = sum(part.rows for part in parts)
+    between = Window(0, 0) if first is None or last is None else Window(first, last + SECOND)
+    holes = subtract([between], union(w for f in footers for w in f.windows))
+    yield InventoryRow(
+        series,
+        first,
+        last,
+        rows,
+        gaps=series.count(between) - rows if rows else 0,
+        missing=sum(series.count(hole) for hole in clip(holes, between)),
+        revised=sum(f.revised for f in footers),
+        insane=sum(f.insane for f in footers),
+        bytes=sum(part.path.stat().st_size for part in parts),
+    )
+
+
+def inventory_frame(rows: list[InventoryRow]) -> pl.DataFrame:
+    """The inventory as a frame; times are UTC."""
+    return pl.DataFrame([row.row() for row in rows], schema=FRAME)

@@ -1,0 +1,208 @@
+"""One period of one series: a main file, and a small tail so that a new row costs little.
+
+`2026.parquet` holds the bulk, `2026.tail.parquet` the newest rows. Together they are the whole
+period without duplicates. When the tail is full it is folded into the main file in three steps,
+each of which leaves a state that readers and a later writer understand:
+
+1. the union is written beside as `.2026.fold`, complete and durable: from here on it counts,
+2. the tail is removed: a reader of the plain files sees a moment ago, never a row twice,
+3. the fold takes the main file's place.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dccd_core.intervals import union
+from dccd_core.models import Series, Window
+from dccd_core.store import files
+from dccd_core.store.schemas import Footer, make_footer, read_footer, table_times
+
+TAIL_ROWS = 1_500
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One open file of a period with its footer."""
+
+    path: Path
+    file: pq.ParquetFile
+    footer: Footer
+
+    @property
+    def rows(self) -> int:
+        return int(self.file.metadata.num_rows)
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        """The rows; UnreadableError if a page of the file is damaged."""
+        try:
+            return self.file.read(columns, use_threads=False).replace_schema_metadata(None)
+        except (pa.ArrowException, OSError) as error:
+            raise files.UnreadableError(self.path, error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge did, and the period afterwards; `bytes` is its size on disk."""
+
+    added: int
+    revised: int
+    rows: int
+    first: int | None
+    last: int | None
+    covered: list[Window]
+    path: Path
+    bytes: int
+    written: int
+    set_aside: list[Path]
+
+
+class Period:
+    """The files of one period of one series."""
+
+    def __init__(self, folder: Path, series: Series, period: str) -> None:
+        self.folder, self.series, self.period = folder, series, period
+        self.main = folder / f"{period}.parquet"
+        self.tail = folder / f"{period}.tail.parquet"
+        self.fold = folder / f".{period}.fold"
+
+    def open(self) -> list[Part]:
+        """The parts as one consistent state, oldest first; empty if there is no file.
+
+        No lock is needed: a state that changes while it is opened is opened again.
+        """
+        while True:
+            if fold := self._open(self.fold):
+                return [fold]
+            main, tail = self._open(self.main), self._open(self.tail)
+            if tail is None:
+                return [main] if main else []
+            if main and main.footer.last == tail.footer.base:
+                return [main, tail]
+            if main is None and not self.main.exists() and self.tail.exists():
+                return [tail]  # someone removed the main file: what is left is still data
+
+    def _open(self, path: Path) -> Part | None:
+        try:
+            file = files.open_parquet(path)
+        except FileNotFoundError:
+            return None
+        return Part(path, file, read_footer(file.metadata, path))
+
+    def paths(self) -> list[Path]:
+        """The files that exist of this period."""
+        return [path for path in (self.main, self.tail, self.fold) if path.exists()]
+
+    def merge(self, new: pa.Table, covered: list[Window], source: str) -> Merged:
+        """Add rows and ledger entries; a row whose time is stored is replaced if it differs.
+
+        `new` has the frozen schema, strictly ascending times. The series' lock must be held.
+        A damaged file is set aside, and what it covered is missing again.
+        """
+        if new.num_rows > 1 and not (np.diff(table_times(new)) > 0).all():
+            raise ValueError(f"{self.series} {self.period}: times are not strictly ascending")
+        files.clean(self.folder)
+        self._finish_fold()
+        aside: list[Path] = []
+        while True:
+            try:
+                return self._merge(new, covered, source, aside)
+            except files.UnreadableError as error:
+                aside.append(files.set_aside(error.path))
+
+    def _finish_fold(self) -> None:
+        if self.fold.exists():
+            files.remove(self.tail)
+            files.move(self.fold, self.main)
+
+    def _merge(
+        self, new: pa.Table, covered: list[Window], source: str, aside: list[Path]
+    ) -> Merged:
+        parts = self._parts()
+        stored = union(window for part in parts for window in part.footer.windows)
+        base = parts[0].footer.last if parts else None
+        tail = parts[1].read() if len(parts) == 2 else new.slice(0, 0)
+        into_tail = bool(parts) and self._fits_tail(new, tail, base)
+        touched = parts[1:] if into_tail else parts
+        old = tail if into_tail else pa.concat_tables([*(p.read() for p in parts[:1]), tail])
+        table, added, revised = combine(old, new)
+        written = 0
+        if added or revised or not parts or union([*stored, *covered]) != stored:
+            ledger = union([*(w for part in touched for w in part.footer.windows), *covered])
+            changes = revised + sum(part.footer.revised for part in touched)
+            footer = make_footer(self.series, table, ledger, source, changes)
+            if into_tail:
+                footer = msgspec.structs.replace(footer, base=base)
+                written = files.write_table(self.tail, table, footer.encode())
+            else:
+                written = self._write_main(table, footer)
+        return self._result(added, revised, written, aside)
+
+    def _write_main(self, table: pa.Table, footer: Footer) -> int:
+        if not self.tail.exists():
+            return files.write_table(self.main, table, footer.encode())
+        size = files.write_table(self.fold, table, footer.encode())
+        self._finish_fold()
+        return size
+
+    def _parts(self) -> list[Part]:
+        parts = self.open()
+        if parts and parts[0].path == self.tail:
+            files.move(self.tail, self.main)
+            return self.open()
+        return parts
+
+    def _fits_tail(self, new: pa.Table, tail: pa.Table, base: int | None) -> bool:
+        if new.num_rows == 0:
+            return True
+        later = base is not None and int(table_times(new)[0]) > base
+        return later and tail.num_rows + new.num_rows <= TAIL_ROWS
+
+    def _result(self, added: int, revised: int, written: int, aside: list[Path]) -> Merged:
+        parts = self.open()
+        firsts = [part.footer.first for part in parts if part.footer.first is not None]
+        lasts = [part.footer.last for part in parts if part.footer.last is not None]
+        return Merged(
+            added=added,
+            revised=revised,
+            rows=sum(part.rows for part in parts),
+            first=min(firsts, default=None),
+            last=max(lasts, default=None),
+            covered=union(window for part in parts for window in part.footer.windows),
+            path=self.main,
+            bytes=sum(part.path.stat().st_size for part in parts),
+            written=written,
+            set_aside=aside,
+        )
+
+
+def combine(old: pa.Table, new: pa.Table) -> tuple[pa.Table, int, int]:
+    """Two tables sorted by time as one, the new row winning; rows added and rows changed."""
+    before, after = table_times(old), table_times(new)
+    if not len(before) or not len(after) or after[0] > before[-1]:
+        return pa.concat_tables([old, new]), len(after), 0
+    place = np.searchsorted(before, after)
+    known = (place < len(before)) & (before[np.minimum(place, len(before) - 1)] == after)
+    stored, again = old.take(pa.array(place[known])), new.filter(pa.array(known))
+    changed = np.zeros(len(again), dtype=bool)
+    for name in old.column_names:
+        changed |= differs(stored.column(name), again.column(name))
+    keep = np.ones(len(before), dtype=bool)
+    keep[place[known]] = False
+    both = pa.concat_tables([old.filter(pa.array(keep)), new])
+    order = np.argsort(table_times(both), kind="stable")
+    return both.take(pa.array(order)), int((~known).sum()), int(changed.sum())
+
+
+def differs(
+    left: pa.ChunkedArray, right: pa.ChunkedArray
+) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """Where two columns of equal length differ; null equals null."""
+    unequal = pc.fill_null(pc.not_equal(left, right), True)
+    both_null = pc.and_(pc.is_null(left), pc.is_null(right))
+    return pc.and_not(unequal, both_null).to_numpy()  # type: ignore[no-any-return]

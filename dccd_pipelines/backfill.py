@@ -1,0 +1,215 @@
+"""Collecting from Python and the command line: the same assets, run by Dagster in this process."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from difflib import get_close_matches
+from threading import Event
+from typing import TypeVar
+
+import dagster as dg
+
+from dccd_core.collection import open_collector, wanted
+from dccd_core.config import Config
+from dccd_core.exchanges import load
+from dccd_core.history import THREADS, Outcome, Progress
+from dccd_core.intervals import union
+from dccd_core.models import Series, Window, iso
+from dccd_core.plan import Plan, cells, estimate
+from dccd_core.store.datastore import as_time
+from dccd_pipelines.candle_run import END_TAG, QUIET_TAG, START_TAG
+from dccd_pipelines.defs.candles import candle_assets, group_name
+from dccd_pipelines.instance import open_instance
+from dccd_pipelines.partitions import year_tags, yearly
+from dccd_pipelines.resources import Collectors
+
+T = TypeVar("T")
+Moment = datetime | date | str | int | None
+Bounds = tuple[int | None, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPlan:
+    """What is missing of one series: its windows, and the requests and seconds they take."""
+
+    series: Series
+    missing: list[Window]
+    requests: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class Report:
+    """What a backfill did, or with `dry_run` would do.
+
+    `rows` were added and `revised` replaced; `failed` names each window that is still missing,
+    with its reason; `runs` are the ids of Dagster's runs.
+    """
+
+    plans: list[SeriesPlan]
+    rows: int = 0
+    revised: int = 0
+    failed: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is missing of what was asked for."""
+        return not self.failed
+
+
+def run_once(
+    config: Config,
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+    cancel: Event | None = None,
+) -> Report:
+    """Bring every job up to now, however far behind it is. Runs without news leave no trace."""
+    return run_backfill(config, progress=progress, cancel=cancel, quiet=True)
+
+
+def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
+    config: Config,
+    *,
+    exchange: str | None = None,
+    pairs: Iterable[str] | None = None,
+    start: Moment = None,
+    end: Moment = None,
+    parallel: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+    cancel: Event | None = None,
+    planned: Callable[[Report], None] = lambda _: None,
+    quiet: bool = False,
+) -> Report:
+    """Fetch what is missing of the configured series, as Dagster runs in this process.
+
+    `exchange` and `pairs` choose series; `start` and `end` (text is read in the configured time
+    zone) override the configured start and now. Series of one exchange and span are one run after
+    the other; with `parallel` all of them are one run, in which every exchange is asked at the
+    same time. `progress` is called in working threads, `planned` once with the plan. Setting
+    `cancel` ends the work and keeps what is stored.
+
+    ValueError if nothing in the configuration matches. What could not be fetched is in the
+    report, not raised.
+    """
+    series = choose(config, exchange, pairs)
+    bounds = (_moment(config, start), _moment(config, end))
+    plans = [
+        plan for one in _by(series, lambda one: one.exchange) for plan in _plan(config, one, bounds)
+    ]
+    report = Report(summarize(plans))
+    planned(report)
+    if dry_run:
+        return report
+    work = [plan for plan in plans if plan.pages]
+    groups = [work] if parallel and work else _by(work, lambda p: group_name(p.cell.series))
+    cancel = cancel or Event()
+
+    def finished(outcome: Outcome) -> None:
+        report.rows += outcome.added
+        report.revised += outcome.revised
+        cell = outcome.cell
+        report.failed += [f"{cell.series} {window}: {why}" for window, why in outcome.failed]
+
+    collectors = Collectors(config, progress, finished, cancel)
+    tags = _tags(bounds, quiet=quiet)
+    # One thread, since two runs in one process dead-lock in Dagster's logging; and not the main
+    # one, since there Dagster takes the signals, and Ctrl-C would not be ours.
+    with ThreadPoolExecutor(1) as pool:
+        jobs = [pool.submit(_materialize, collectors, group, tags) for group in groups]
+        try:
+            results = [job.result() for job in jobs]
+        except BaseException:
+            cancel.set()
+            raise
+    for run_id, error in results:
+        report.runs.append(run_id)
+        report.failed += [error] if error and report.ok else []
+    return report
+
+
+def choose(config: Config, exchange: str | None, pairs: Iterable[str] | None) -> list[Series]:
+    """The configured series of an exchange and of some pairs; ValueError if there are none."""
+    known = config.series()
+    names = set(pairs or ())
+    _refuse_unknown("exchange", {exchange} if exchange else set(), {s.exchange for s in known})
+    _refuse_unknown("pair", names, {str(s.symbol) for s in known})
+    chosen = [
+        one
+        for one in known
+        if exchange in (None, one.exchange) and (not names or str(one.symbol) in names)
+    ]
+    if not chosen:
+        raise ValueError(f"no job has {' or '.join(sorted(names)) or 'candles'} on {exchange}")
+    return chosen
+
+
+def _refuse_unknown(what: str, asked: set[str], known: set[str]) -> None:
+    for name in sorted(asked - known):
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
+        raise ValueError(f"the configuration has no {what} {name!r}; {hint}")
+
+
+def summarize(plans: Sequence[Plan]) -> list[SeriesPlan]:
+    """The plans of all years of each series as one."""
+    found = []
+    for group in _by(plans, lambda plan: plan.cell.series):
+        series = group[0].cell.series
+        requests = sum(len(plan.pages) for plan in group)
+        missing = union(window for plan in group for window in plan.missing)
+        seconds = estimate(requests, load(series.exchange).limits, THREADS)
+        found.append(SeriesPlan(series, missing, requests, seconds))
+    return found
+
+
+def _plan(config: Config, series: list[Series], bounds: Bounds) -> list[Plan]:
+    now = time.time_ns() // 1_000
+    todo = [cell for one in series for cell in cells(one, wanted(config, one, now, *bounds))]
+    with open_collector(config, series[0].exchange) as collector:
+        return collector.plan(todo)
+
+
+def _materialize(
+    collectors: Collectors, plans: list[Plan], tags: dict[str, str]
+) -> tuple[str, str | None]:
+    """One Dagster run over the years that lack something; its id, and its error if it failed."""
+    config = collectors.config
+    years = sorted({plan.cell.period for plan in plans})
+    series = list(dict.fromkeys(plan.cell.series for plan in plans))
+    # The definition spans what is asked for, which may be before the configured start.
+    partitions = yearly(config, first=years[0])
+    with open_instance(config) as instance:
+        result = dg.materialize(
+            [candle_assets(series, partitions)],
+            instance=instance,
+            resources={"collectors": collectors},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags=tags | year_tags(years),
+            raise_on_error=False,
+        )
+    return result.run_id, None if result.success else f"run {result.run_id} failed"
+
+
+def _tags(bounds: Bounds, *, quiet: bool) -> dict[str, str]:
+    found = {QUIET_TAG: "true"} if quiet else {}
+    named = zip((START_TAG, END_TAG), bounds, strict=True)
+    return found | {tag: iso(moment) for tag, moment in named if moment is not None}
+
+
+def _moment(config: Config, value: Moment) -> int | None:
+    if isinstance(value, str):
+        return config.parse_moment(value)
+    return None if value is None else as_time(value, 0)
+
+
+def _by(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
+    """The items grouped by a key, in the order of their first."""
+    groups: dict[object, list[T]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return list(groups.values())

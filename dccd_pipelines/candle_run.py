@@ -1,0 +1,151 @@
+"""One run over series × years: what is collected, and the events that tell of it."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import dagster as dg
+
+from dccd_core.collection import wanted
+from dccd_core.health import HealthMonitor
+from dccd_core.history import Outcome
+from dccd_core.intervals import clip
+from dccd_core.models import Series
+from dccd_core.plan import Cell
+from dccd_core.store.datastore import DataStore, as_time
+from dccd_core.store.quality import judge
+from dccd_pipelines.cards import materialization_metadata, quality_metadata
+from dccd_pipelines.interleave import interleave
+from dccd_pipelines.keys import asset_key
+from dccd_pipelines.resources import Collectors
+
+Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult
+
+START_TAG = "dccd/start"
+END_TAG = "dccd/end"
+# A run with this tag tells only of years that changed: Dagster's freshness looks at the time of
+# events, so that an hourly "nothing new" would make a dead series look alive.
+QUIET_TAG = "dccd/quiet"
+CHECK = "quality"
+
+
+class CandleRun:
+    """Collects the years of some series of one exchange."""
+
+    def __init__(
+        self, collectors: Collectors, tags: Mapping[str, str], years: Sequence[str]
+    ) -> None:
+        self._collectors, self._tags, self._years = collectors, tags, years
+        self._config = collectors.config
+        self._store = DataStore(self._config.settings.data_path)
+        self._health = HealthMonitor(self._config.settings.data_path)
+        self._now = _now()
+
+    def events(self, series: Sequence[Series]) -> Iterator[Event]:
+        """Fetch everything; one event per year as it is stored, one check per series.
+
+        Raises Failure at the end, with each missing window, if any year is not complete: the good
+        years keep their materializations, and a re-execution asks for what is missing only.
+        """
+        cells = [cell for one in series for cell in self._cells(one)]
+        left = Counter(cell.series for cell in cells)
+        outcomes: dict[Series, list[Outcome]] = {one: [] for one in series}
+        for one in series:
+            if not left[one]:
+                yield self._check(one, [])
+        for outcome in self._outcomes(cells):
+            self._collectors.outcome(outcome)
+            one = outcome.cell.series
+            outcomes[one].append(outcome)
+            yield from self._tell(outcome)
+            left[one] -= 1
+            if not left[one]:
+                yield self._check(one, outcomes[one])
+        yield from self._outside(series, cells)
+        failed = [o for many in outcomes.values() for o in many if o.error]
+        if failed:
+            raise _failure(failed, len(cells))
+
+    def _outcomes(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
+        """What becomes of the cells; those of several exchanges are fetched at the same time."""
+        by_exchange: dict[str, list[Cell]] = defaultdict(list)
+        for cell in cells:
+            by_exchange[cell.series.exchange].append(cell)
+        sources = [self._collect(*item) for item in by_exchange.items()]
+        if sources:
+            yield from interleave(sources, self._collectors.cancel.set)
+
+    def _collect(self, exchange: str, cells: Sequence[Cell]) -> Iterator[Outcome]:
+        with self._collectors.open(exchange) as collector:
+            yield from collector.collect(cells)
+
+    def _cells(self, series: Series) -> Iterator[Cell]:
+        start, end = (self._tags.get(tag) for tag in (START_TAG, END_TAG))
+        window = wanted(
+            self._config,
+            series,
+            self._now,
+            None if start is None else as_time(start, 0),
+            None if end is None else as_time(end, 0),
+        )
+        for year in self._years:
+            for part in clip([series.period_window(year)], window):
+                yield Cell(series, year, part)
+
+    def _outside(self, series: Sequence[Series], cells: Sequence[Cell]) -> Iterator[Event]:
+        """A backfill counts a cell that it asked for and was not told of as failed."""
+        inside = {(cell.series, cell.period) for cell in cells}
+        if QUIET_TAG in self._tags:
+            return
+        for one in series:
+            for year in self._years:
+                if (one, year) not in inside:
+                    yield dg.AssetMaterialization(
+                        asset_key(one),
+                        partition=year,
+                        metadata={"dagster/row_count": 0, "note": "outside the wanted window"},
+                    )
+
+    def _tell(self, outcome: Outcome) -> Iterator[Event]:
+        cell = outcome.cell
+        key = asset_key(cell.series)
+        if outcome.error:
+            windows = dg.MetadataValue.text("\n".join(f"{w}: {why}" for w, why in outcome.failed))
+            told = {"error": windows, "rows_added": dg.MetadataValue.int(outcome.added)}
+            yield dg.AssetObservation(key, partition=cell.period, metadata=told)
+        elif outcome.added or outcome.revised or QUIET_TAG not in self._tags:
+            metadata = materialization_metadata(self._store, outcome)
+            yield dg.AssetMaterialization(key, partition=cell.period, metadata=metadata)
+
+    def _check(self, series: Series, outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
+        failed = [f"{o.cell.period}: {o.error}" for o in outcomes if o.error]
+        rows = sum(outcome.added for outcome in outcomes)
+        metrics = self._health.record(series, time.time(), rows, "; ".join(failed) or None)
+        quality = judge(self._store, series, _now())
+        problems = [*failed, *quality.problems]
+        return dg.AssetCheckResult(
+            asset_key=asset_key(series),
+            check_name=CHECK,
+            passed=not problems,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description="; ".join(problems)[:1000] or "complete, in order and consistent",
+            metadata=quality_metadata(quality, metrics),
+        )
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000
+
+
+def _failure(failed: Sequence[Outcome], cells: int) -> dg.Failure:
+    lines = [
+        f"- {outcome.cell.series} {outcome.cell.period}: {window}: {why}"
+        for outcome in failed
+        for window, why in outcome.failed
+    ]
+    return dg.Failure(
+        f"{len(failed)} of {cells} (series, year) are not complete; the others are stored. "
+        f"First: {lines[0].removeprefix('- ')}",
+        metadata={"missing": dg.MetadataValue.md("\n".join(lines[:200]))},
+        allow_retries=False,
+    )

@@ -1,0 +1,128 @@
+"""What Dagster's pages show of a stored year and of a whole series."""
+
+import base64
+from collections.abc import Mapping
+
+import dagster as dg
+import polars as pl
+
+from dccd_core.health import JobMetrics
+from dccd_core.history import Outcome
+from dccd_core.intervals import union
+from dccd_core.models import SECOND, moment
+from dccd_core.store.datastore import DataStore
+from dccd_core.store.gaps import GapKind
+from dccd_core.store.quality import Quality
+
+Metadata = Mapping[str, dg.MetadataValue]
+
+LISTED = (GapKind.MISSING, GapKind.CONFIRMED_EMPTY)
+COLUMNS = dg.TableSchema(
+    [
+        dg.TableColumn("time", "timestamp[us, UTC]", "open time of the candle"),
+        *(
+            dg.TableColumn(name, "double", "quote per base")
+            for name in ("open", "high", "low", "close")
+        ),
+        dg.TableColumn("volume", "double", "traded, in base"),
+        dg.TableColumn("quote_volume", "double", "traded, in quote"),
+        dg.TableColumn("trades", "int64", "number of trades"),
+        dg.TableColumn("taker_buy_volume", "double", "bought by takers, in base"),
+        dg.TableColumn("taker_buy_quote_volume", "double", "bought by takers, in quote"),
+    ]
+)
+
+
+# A year is read for its chart and its list of gaps only when this many rows came at once: a
+# single new candle must cost the same however long the year is.
+BULK = 100
+
+
+def materialization_metadata(store: DataStore, outcome: Outcome) -> Metadata:
+    """Figures of one stored year; the newest year has a look at its newest rows.
+
+    Previews cost kilobytes in Dagster's database, so older years have none.
+    """
+    cell, series = outcome.cell, outcome.cell.series
+    parts = store.parts(series, cell.period)
+    rows = sum(part.rows for part in parts)
+    covered = union(window for part in parts for window in part.footer.windows)
+    found: dict[str, dg.MetadataValue] = {
+        "dagster/row_count": dg.MetadataValue.int(rows),
+        "rows_added": dg.MetadataValue.int(outcome.added),
+        "rows_revised": dg.MetadataValue.int(outcome.revised),
+        "gaps": dg.MetadataValue.int(sum(map(series.count, covered)) - rows),
+        "requests": dg.MetadataValue.int(outcome.requests),
+        "seconds": dg.MetadataValue.float(round(outcome.seconds, 3)),
+        "bytes": dg.MetadataValue.int(sum(part.path.stat().st_size for part in parts)),
+    }
+    if rows:
+        times = [t for p in parts for t in (p.footer.first, p.footer.last) if t is not None]
+        found["first"] = dg.MetadataValue.timestamp(moment(min(times)))
+        found["last"] = dg.MetadataValue.timestamp(moment(max(times)))
+        found["path"] = dg.MetadataValue.path(str(parts[0].path.absolute()))
+        if store.existing_periods(series)[-1] == cell.period:
+            newest = store.load(series, max(times) - 4 * series.span * SECOND)
+            found["preview"] = dg.MetadataValue.md(_markdown(newest))
+        if outcome.added >= BULK:
+            found |= _year(store, outcome)
+    if outcome.note:
+        found["note"] = dg.MetadataValue.text(outcome.note)
+    if outcome.merged and outcome.merged.set_aside:
+        aside = "\n".join(map(str, outcome.merged.set_aside))
+        found["set_aside"] = dg.MetadataValue.text(f"unreadable, fetched again: {aside}")
+    return found
+
+
+def _year(store: DataStore, outcome: Outcome) -> Metadata:
+    cell = outcome.cell
+    window = cell.series.period_window(cell.period)
+    closes = store.scan(cell.series, *window).select("time", "close").collect()
+    found: dict[str, dg.MetadataValue] = {"chart": dg.MetadataValue.md(_chart(closes))}
+    gaps = [gap for gap in store.gaps(cell.series, *cell.window) if gap.kind in LISTED]
+    if gaps:
+        shown = [str(gap) for gap in gaps[:50]] + [f"… {len(gaps) - 50} more"] * (len(gaps) > 50)
+        found["gap_list"] = dg.MetadataValue.text("\n".join(shown))
+    return found
+
+
+def quality_metadata(quality: Quality, metrics: JobMetrics) -> Metadata:
+    """Figures of a whole series for its check."""
+    found: dict[str, dg.MetadataValue] = {
+        "rows": dg.MetadataValue.int(quality.rows),
+        "missing_windows": dg.MetadataValue.int(len(quality.missing)),
+        "confirmed_empty_candles": dg.MetadataValue.int(quality.empty),
+        "duplicates": dg.MetadataValue.int(quality.duplicates),
+        "contradicting_prices": dg.MetadataValue.int(quality.insane),
+        "revised": dg.MetadataValue.int(quality.revised),
+        "bytes": dg.MetadataValue.int(quality.bytes),
+        "consecutive_errors": dg.MetadataValue.int(metrics.consecutive_errors),
+    }
+    if quality.first is not None and quality.last is not None and quality.age is not None:
+        found["first"] = dg.MetadataValue.timestamp(moment(quality.first))
+        found["last"] = dg.MetadataValue.timestamp(moment(quality.last))
+        found["data_age_seconds"] = dg.MetadataValue.float(round(quality.age, 1))
+    return found
+
+
+def _markdown(rows: pl.DataFrame) -> str:
+    cells = rows.select(
+        pl.col("time").dt.strftime("%Y-%m-%d %H:%M"), "open", "high", "low", "close", "volume"
+    )
+    lines = [cells.columns, ["---"] * cells.width, *(map(str, row) for row in cells.rows())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _chart(closes: pl.DataFrame) -> str:
+    """A small line of closing prices as an inline picture."""
+    every = max(1, closes.height // 150)
+    prices = closes["close"].gather_every(every).to_list()
+    low, high = min(prices), max(prices)
+    scale = 80 / (high - low) if high > low else 0.0
+    step = 600 / max(1, len(prices) - 1)
+    points = " ".join(f"{i * step:.0f},{90 - (p - low) * scale:.1f}" for i, p in enumerate(prices))
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="600" height="100">'
+        f'<polyline fill="none" stroke="#4f43dd" stroke-width="1.5" points="{points}"/></svg>'
+    )
+    return f"![close](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"

@@ -1,0 +1,305 @@
+"""The `dccd` command line. It drives Dagster, and is the one module that prints."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from dccd_core.config import ConfigError, load_config, resolve_config_path
+from dccd_core.config_edit import add_pair, remove_pair
+from dccd_core.exchanges import load_all
+from dccd_core.health import HealthMonitor
+from dccd_core.models import span_label
+from dccd_core.store.datastore import DataStore
+from dccd_pipelines.backfill import Report, run_backfill, run_once
+from dccd_pipelines.cron import closing_cron
+from dccd_pipelines.demo import run_demo
+from dccd_pipelines.progress import LiveProgress
+from dccd_pipelines.supervisor import supervise
+from dccd_pipelines.tables import (
+    duration,
+    gap_table,
+    inventory_table,
+    plan_table,
+    short_moment,
+    status_table,
+    table,
+)
+
+app = typer.Typer(
+    help="Complete, correct, gap-explained crypto market data as plain Parquet.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+# A file or a pipe has no width: its lines are not to be cut at 80.
+WIDTH = None if sys.stdout.isatty() else 150
+out, err = Console(width=WIDTH), Console(stderr=True, width=WIDTH)
+
+
+def _complete_exchange() -> list[str]:
+    return list(load_all())
+
+
+def _complete_pair() -> list[str]:
+    try:
+        return sorted({str(series.symbol) for series in load_config().series()})
+    except ConfigError:
+        return []
+
+
+def _complete_span() -> list[str]:
+    return sorted({span_label(span) for one in load_all().values() for span in one.spans})
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The configuration file.", show_default="./config.yml"),
+]
+ExchangeOption = Annotated[
+    str | None, typer.Option("--exchange", "-e", autocompletion=_complete_exchange)
+]
+PairsOption = Annotated[
+    list[str] | None,
+    typer.Option("--pairs", "-p", help="One or several.", autocompletion=_complete_pair),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+
+
+def main() -> None:
+    """Run the command line: errors that a user can mend are one message, not a traceback."""
+    try:
+        app(args=spread(sys.argv[1:]), prog_name="dccd")
+    except (ConfigError, ValueError) as error:
+        err.print(str(error), style="red", markup=False, highlight=False)
+        raise SystemExit(1) from None
+
+
+def spread(arguments: Sequence[str]) -> list[str]:
+    """`--pairs A B` as `--pairs A --pairs B`, which the parser understands."""
+    made: list[str] = []
+    option = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            option = argument if argument in ("--pairs", "-p") else ""
+        elif option and made[-1] != option:
+            made.append(option)
+        made.append(argument)
+    return made
+
+
+@app.command()
+def validate(config: ConfigOption = None) -> None:
+    """Check the configuration and show what it stands for."""
+    loaded = load_config(config)
+    out.print(f"Config: {loaded.path}", highlight=False)
+    settings = loaded.settings
+    out.print(f"data_path: {settings.data_path.absolute()}   timezone: {loaded.timezone}")
+    show = short_moment(loaded)
+    shown = table("series", "from", "schedule (UTC)", ">attempts")
+    for series, job in loaded.jobs.items():
+        start = loaded.start_of(series)
+        begins = "its listing" if start is None else show(start)
+        cron = job.schedule or closing_cron(series.span)
+        shown.add_row(str(series), begins, cron, str(job.max_retries))
+    for stream in loaded.stream_jobs:
+        for pair in stream.pairs:
+            channels = ", ".join(stream.channels)
+            shown.add_row(f"{stream.exchange} {pair}", "live", channels, "")
+    out.print(shown)
+    out.print("Config is valid.", style="green")
+
+
+@app.command()
+def backfill(
+    config: ConfigOption = None,
+    exchange: ExchangeOption = None,
+    pairs: PairsOption = None,
+    start: Annotated[str | None, typer.Option(help="A date, as 2024-01-01.")] = None,
+    end: Annotated[str | None, typer.Option(help="A date; the data ends before it.")] = None,
+    parallel: Annotated[bool, typer.Option(help="Collect the groups at the same time.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only show what is missing.")] = False,
+) -> None:
+    """Fetch what is missing of the configured candles, now, as Dagster runs."""
+    loaded = load_config(config)
+    if dry_run:
+        report = run_backfill(
+            loaded, exchange=exchange, pairs=pairs, start=start, end=end, dry_run=True
+        )
+        out.print(plan_table(report, short_moment(loaded)))
+        seconds = sum(plan.seconds for plan in report.plans)
+        requests = sum(plan.requests for plan in report.plans)
+        out.print(f"{requests:,} requests, about {duration(seconds)}")
+        return
+    with _stoppable() as cancel, LiveProgress(out) as progress:
+        report = run_backfill(
+            loaded,
+            exchange=exchange,
+            pairs=pairs,
+            start=start,
+            end=end,
+            parallel=parallel,
+            progress=progress,
+            planned=_announce,
+            cancel=cancel,
+        )
+    _conclude(report)
+
+
+@app.command()
+def collect(config: ConfigOption = None) -> None:
+    """Bring every job up to now, once, however far behind it is."""
+    loaded = load_config(config)
+    with _stoppable() as cancel, LiveProgress(out) as progress:
+        report = run_once(loaded, progress=progress, cancel=cancel)
+    _conclude(report)
+
+
+def _announce(report: Report) -> None:
+    for plan in report.plans:
+        if not plan.missing:
+            out.print(f"{plan.series}: already up to date")
+
+
+def _conclude(report: Report) -> None:
+    for line in report.failed[:50]:
+        err.print(line, style="red", markup=False, highlight=False)
+    if len(report.failed) > 50:
+        err.print(f"… {len(report.failed) - 50} more windows", style="red")
+    revised = f", {report.revised:,} revised" if report.revised else ""
+    out.print(f"{report.rows:,} candles added{revised}; {len(report.runs)} Dagster runs")
+    if not report.ok:
+        err.print(f"{len(report.failed)} windows are still missing", style="red")
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _stoppable() -> Iterator[Event]:
+    """An event that Ctrl-C or SIGTERM sets; the second one ends the program at once."""
+    cancel = Event()
+
+    def stop(number: int, _: object) -> None:
+        if cancel.is_set():
+            raise SystemExit(128 + number)
+        cancel.set()
+        err.print("Stopping; what is stored stays. Once more to leave at once.")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield cancel
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@app.command()
+def start(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Where the UI listens.")] = None,
+    port: Annotated[int | None, typer.Option(help="The UI's port.")] = None,
+) -> None:
+    """Run Dagster's webserver and daemon until Ctrl-C, and restart what dies."""
+    loaded = load_config(config)
+    settings = loaded.settings
+    code = supervise(loaded, host or settings.ui_host, port or settings.ui_port, out.print)
+    raise typer.Exit(code)
+
+
+@app.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show how each job is: last run, last success, rows, errors, age of the data."""
+    loaded = load_config(config)
+    store = DataStore(loaded.settings.data_path)
+    metrics = HealthMonitor(loaded.settings.data_path).get_metrics()
+    ages: dict[str, float | None] = {}
+    for series in loaded.series():
+        last = store.last_timestamp(series)
+        ages[str(series)] = None if last is None else time.time() - last.timestamp() - series.span
+    if as_json:
+        known = {key: msgspec.to_builtins(found) for key, found in metrics.items()}
+        _print_json({key: known.get(key, {}) | {"data_age": ages[key]} for key in ages})
+    else:
+        out.print(status_table(loaded, metrics, ages))
+
+
+@app.command()
+def inventory(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    gaps: Annotated[bool, typer.Option("--gaps", help="List every gap with its reason.")] = False,
+    exchange: ExchangeOption = None,
+    pairs: PairsOption = None,
+) -> None:
+    """Show what is stored: rows, dates, gaps in candles, size."""
+    loaded = load_config(config)
+    store = DataStore(loaded.settings.data_path)
+    rows = [
+        row
+        for row in store.inventory_rows()
+        if exchange in (None, row.series.exchange)
+        and (not pairs or str(row.series.symbol) in pairs)
+    ]
+    if gaps:
+        found = [
+            (row.series, gap) for row in rows if not row.error for gap in store.gaps(row.series)
+        ]
+        if as_json:
+            _print_json([{"series": str(series)} | gap.row() for series, gap in found])
+        else:
+            out.print(gap_table(found, short_moment(loaded)))
+    elif as_json:
+        _print_json([row.row() for row in rows])
+    else:
+        out.print(inventory_table(rows, short_moment(loaded)))
+    if any(row.error for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def add(
+    exchange: Annotated[str, typer.Option("--exchange", "-e", autocompletion=_complete_exchange)],
+    pairs: Annotated[list[str], typer.Option("--pairs", "-p", help="One or several.")],
+    span: Annotated[str, typer.Option("--span", "-s", autocompletion=_complete_span)],
+    config: ConfigOption = None,
+) -> None:
+    """Add pairs to the configuration file, keeping its comments and order."""
+    edit = add_pair(resolve_config_path(config), exchange, pairs, span)
+    for series in edit.unchanged:
+        out.print(f"{series} is there already")
+    for series in edit.changed:
+        out.print(f"{series} added to {edit.path}", highlight=False)
+    if edit.changed:
+        out.print("A running Dagster sees it after 'Reload definitions' (Deployment page).")
+
+
+@app.command()
+def remove(
+    exchange: Annotated[str, typer.Option("--exchange", "-e", autocompletion=_complete_exchange)],
+    pairs: Annotated[list[str], typer.Option("--pairs", "-p", autocompletion=_complete_pair)],
+    span: Annotated[str, typer.Option("--span", "-s", autocompletion=_complete_span)],
+    config: ConfigOption = None,
+) -> None:
+    """Take pairs out of the configuration file. Their data stays on disk."""
+    edit = remove_pair(resolve_config_path(config), exchange, pairs, span)
+    for series in edit.changed:
+        out.print(f"{series} removed from {edit.path}; its files stay", highlight=False)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo's files go.")] = Path("demo"),
+) -> None:
+    """Show the whole way offline, against exchanges that run on this machine."""
+    raise typer.Exit(run_demo(folder, out))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str))

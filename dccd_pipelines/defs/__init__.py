@@ -1,0 +1,1 @@
+"""Dagster definitions, one noun a file: its assets, checks and schedules together."""

@@ -1,0 +1,175 @@
+"""`dccd start`: Dagster's programs as children, restarted when they die, stopped together."""
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from types import FrameType
+
+from dccd_core.config import Config, child_environment
+from dccd_core.store.files import write_bytes
+from dccd_pipelines.instance import dagster_home
+
+log = logging.getLogger(__name__)
+
+GRACE = 8.0
+LONGEST_WAIT = 60.0
+HEALTHY = 60.0
+
+WORKSPACE = """\
+load_from:
+  - grpc_server: {{host: 127.0.0.1, port: {port}, location_name: dccd}}
+"""
+
+
+@dataclass(slots=True)
+class Child:
+    """One program. It is its own process group, so that Ctrl-C reaches it through us only."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    deaths: int = 0
+    due: float = 0.0
+
+    def start(self) -> None:
+        """Start it, now."""
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            self.command, env=self.environment, start_new_session=True, stdin=subprocess.DEVNULL
+        )
+
+    def died(self) -> int | None:
+        """Its exit code if it runs no more."""
+        return self.process.poll() if self.process else None
+
+    def put_off(self) -> float:
+        """Wait longer after each early death; the seconds until it may start again."""
+        now = time.monotonic()
+        self.deaths = 0 if now - self.started > HEALTHY else self.deaths + 1
+        wait = min(LONGEST_WAIT, 2.0 ** max(0, self.deaths - 1))
+        self.due, self.process = now + wait, None
+        return wait
+
+
+def supervise(config: Config, host: str, port: int, say: Callable[[str], None]) -> int:
+    """Run until SIGINT or SIGTERM; 0 after a clean stop.
+
+    ConfigError if another supervisor works on the same data path, or the port is taken.
+    """
+    with _alone(config.settings.data_path / ".dccd" / "locks" / "start.lock"):
+        _refuse_taken(host, port)
+        children = _children(config, host, port)
+        stop = Event()
+        with _signals(stop):
+            for child in children:
+                child.start()
+            say(f"Dagster's UI: http://{host}:{port}   (Ctrl-C stops everything)")
+            while not stop.wait(0.5):
+                for child in children:
+                    _tend(child, say)
+            say("Stopping …")
+            _stop(children)
+    say("Stopped.")
+    return 0
+
+
+def _tend(child: Child, say: Callable[[str], None]) -> None:
+    code = child.died()
+    if code is not None:
+        wait = child.put_off()
+        say(f"{child.name} ended with code {code}; it is started again in {wait:.0f} s")
+    if child.process is None and time.monotonic() >= child.due:
+        child.start()
+
+
+def _children(config: Config, host: str, port: int) -> list[Child]:
+    home = dagster_home(config)
+    code_port = _free_port()
+    workspace = home / "workspace.yaml"
+    write_bytes(workspace, WORKSPACE.format(port=code_port).encode())
+    environment = child_environment(
+        DAGSTER_HOME=str(home), DCCD_CONFIG=str(config.path), PYTHONUNBUFFERED="1"
+    )
+    tools = Path(sys.executable).parent
+    served = ["-h", "127.0.0.1", "-p", str(code_port)]
+    module = ["-m", "dccd_pipelines.definitions", "--location-name", "dccd"]
+    commands = {
+        "code server": [str(tools / "dagster"), "code-server", "start", *served, *module],
+        "webserver": [
+            str(tools / "dagster-webserver"), "-w", str(workspace), "-h", host, "-p", str(port)
+        ],
+        "daemon": [str(tools / "dagster-daemon"), "run", "-w", str(workspace)],
+    }  # fmt: skip
+    return [Child(name, command, environment) for name, command in commands.items()]
+
+
+def _stop(children: list[Child]) -> None:
+    """Ask all to end, then make those that do not."""
+    running = [child.process for child in children if child.process]
+    for process in running:
+        process.terminate()
+    deadline = time.monotonic() + GRACE
+    for process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def _signals(stop: Event) -> Iterator[None]:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "?"
+            raise ValueError(
+                f"dccd start runs already on this data path, as process {holder}"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ValueError(f"the UI cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,154 @@
+"""Tables and charts for a terminal. Nothing here prints."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Literal
+
+import polars as pl
+from rich.table import Table
+from rich.text import Text
+
+from dccd_core.config import Config
+from dccd_core.health import JobMetrics
+from dccd_core.models import SECOND, Series, Window, moment, span_label
+from dccd_core.store.gaps import Gap
+from dccd_core.store.inventory import InventoryRow
+from dccd_pipelines.backfill import Report
+
+Show = Callable[[int], str]
+
+
+def short_moment(config: Config) -> Show:
+    """How tables show a moment: to the minute, in the configured zone."""
+    return lambda time: f"{moment(time).astimezone(config.timezone):%Y-%m-%d %H:%M}"
+
+
+# Only these are broken over lines where they do not fit.
+LONG = ("windows", "last error")
+
+
+def table(*columns: str) -> Table:
+    """A plain table; a column whose name begins with > is aligned to the right."""
+    made = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    for name in columns:
+        right = name.startswith(">")
+        justify: Literal["left", "right"] = "right" if right else "left"
+        made.add_column(
+            name.lstrip(">"), justify=justify, no_wrap=name not in LONG, overflow="fold"
+        )
+    return made
+
+
+def plan_table(report: Report, show: Show) -> Table:
+    """What a backfill would do."""
+    made = table("series", ">missing candles", "windows", ">requests", ">about")
+    for plan in report.plans:
+        candles = sum(plan.series.count(window) for window in plan.missing)
+        windows = "\n".join(_window(window, show) for window in plan.missing[:5]) or "complete"
+        if len(plan.missing) > 5:
+            windows += f"\n… {len(plan.missing) - 5} more"
+        about = duration(plan.seconds) if plan.requests else "–"
+        made.add_row(str(plan.series), f"{candles:,}", windows, f"{plan.requests:,}", about)
+    return made
+
+
+def _window(window: Window, show: Show) -> str:
+    return f"{show(window.start)} → {show(window.end)}"
+
+
+def inventory_table(rows: Sequence[InventoryRow], show: Show) -> Table:
+    """What is stored; an unreadable file is a line of its own."""
+    made = table(
+        "exchange", "pair", "type", "span", "from", "to", ">rows", ">gaps", ">missing", ">size"
+    )
+    for row in rows:
+        series = row.series
+        span = span_label(series.span) if series.span else ""
+        name = (series.exchange, str(series.symbol), str(series.channel), span)
+        if row.error:
+            made.add_row(*name, Text(row.error, style="bold red"), "", "", "", "", size(row.bytes))
+            continue
+        ends = [show(time) if time is not None else "–" for time in (row.first, row.last)]
+        counts = [f"{number:,}" for number in (row.rows, row.gaps, row.missing)]
+        made.add_row(*name, *ends, *counts, size(row.bytes))
+    return made
+
+
+def gap_table(gaps: Sequence[tuple[Series, Gap]], show: Show) -> Table:
+    """Every gap with its kind."""
+    made = table("series", "from", "to", ">candles", "kind")
+    for series, gap in gaps:
+        start, end = map(show, gap.window)
+        made.add_row(str(series), start, end, f"{gap.candles:,}", str(gap.kind))
+    return made
+
+
+def status_table(
+    config: Config, metrics: dict[str, JobMetrics], ages: dict[str, float | None]
+) -> Table:
+    """How each job is."""
+    made = table("job", "last run", "last success", ">rows", ">errors", ">data age", "last error")
+    show = short_moment(config)
+    for series in config.series():
+        key = str(series)
+        found = metrics.get(key, JobMetrics(key))
+        moments = [
+            "never" if when is None else show(int(when * SECOND))
+            for when in (found.last_run, found.last_success)
+        ]
+        age = ages.get(key)
+        errors = Text(
+            str(found.consecutive_errors), style="bold red" if found.consecutive_errors else ""
+        )
+        said = (found.last_error or "") if found.consecutive_errors else ""
+        made.add_row(
+            key,
+            *moments,
+            f"{found.rows_collected:,}",
+            errors,
+            "–" if age is None else duration(age),
+            said[:120],
+        )
+    return made
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 40 s, 3 min 20 s, 2 h 10 min, 5 d 3 h."""
+    whole = timedelta(seconds=max(0, round(seconds)))
+    days, rest = whole.days, whole.seconds
+    parts = [(days, "d"), (rest // 3600, "h"), (rest % 3600 // 60, "min"), (rest % 60, "s")]
+    shown = [f"{count} {unit}" for count, unit in parts if count][:2]
+    return " ".join(shown) or "0 s"
+
+
+def size(count: float) -> str:
+    """Bytes as a person says them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def candle_chart(candles: pl.DataFrame, height: int = 12) -> Text:
+    """Candles as a chart of text, one column each: green when the close is not below the open."""
+    low, high = float(candles["low"].min()), float(candles["high"].max())  # type: ignore[arg-type]
+    scale = (high - low) / height or 1.0
+    levels = candles.select(
+        (pl.col(name) - low) / scale for name in ("open", "high", "low", "close")
+    ).rows()
+    chart = Text()
+    for line in reversed(range(height)):
+        chart.append(f"{low + (line + 0.5) * scale:>12,.2f} ")
+        for o, h, lo, c in levels:
+            chart.append(_glyph(line, o, h, lo, c), style="green" if c >= o else "red")
+        chart.append("\n")
+    return chart
+
+
+def _glyph(line: int, o: float, h: float, low: float, c: float) -> str:
+    """The sign for the part of a candle that falls into one line of text."""
+    top, bottom = max(o, c), min(o, c)
+    if top >= line and bottom <= line + 1:
+        return "█"
+    return "│" if h >= line and low <= line + 1 else " "

@@ -1,0 +1,7 @@
+"""Exchanges on your own machine: their wire protocols on 127.0.0.1, with faults on demand."""
+
+from dccd_sandbox.box import Sandbox
+from dccd_sandbox.faults import Rule
+from dccd_sandbox.settings import Settings
+
+__all__ = ["Rule", "Sandbox", "Settings"]

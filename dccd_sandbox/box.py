@@ -1,0 +1,227 @@
+"""A sandbox for tests and benchmarks: in a thread of this process, or in a process of its own."""
+
+import asyncio
+import http.client
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any, Self, cast
+
+import polars as pl
+
+from dccd_sandbox import spans
+from dccd_sandbox.app import App
+from dccd_sandbox.candles import NAMES, numbers
+from dccd_sandbox.clock import epoch_ms, iso
+from dccd_sandbox.faults import Rule
+from dccd_sandbox.server import Server
+from dccd_sandbox.settings import Settings, markets
+
+_TIMEOUT = 30.0
+_SCHEMA = {name: pl.Int64 if name in ("time", "trades") else pl.Float64 for name in NAMES}
+Moment = str | datetime | int
+"""ISO text, datetime (UTC where they name no zone) or epoch milliseconds."""
+
+
+class Sandbox:
+    """A running sandbox: `with Sandbox() as box: box.binance_url`. port 0 takes a free one.
+
+    With process=True it runs as `python -m dccd_sandbox`, so that its CPU is told apart from ours.
+    Raises OSError where it cannot listen, ValueError where the settings make no market.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        faults: Sequence[Rule] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        process: bool = False,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.host = host
+        self.port = port
+        self._rules = tuple(faults)
+        self._runner: _InThread | _InProcess = (
+            _InProcess(self.settings, host, port)
+            if process
+            else _InThread(self.settings, host, port)
+        )
+        self._markets = self._runner.app.markets if isinstance(self._runner, _InThread) else None
+
+    def __enter__(self) -> Self:
+        self.port = self._runner.start()
+        self.set_faults(*self._rules)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._runner.stop()
+
+    @property
+    def url(self) -> str:
+        """Address of the whole sandbox, without a slash at its end."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def binance_url(self) -> str:
+        """`rest_url` for Binance."""
+        return f"{self.url}/binance"
+
+    @property
+    def pid(self) -> int:
+        """Process that serves."""
+        return self._runner.pid
+
+    def set_faults(self, *rules: Rule) -> None:
+        """Replace all fault rules; none given: no faults."""
+        self._control("POST", "faults", [asdict(rule) for rule in rules])
+
+    def set_clock(self, now: Moment | None, frozen: bool = False) -> None:
+        """Move the sandbox's clock (None: real time), and let it run on or stand still."""
+        moment = None if now is None else iso(epoch_ms(now))
+        self._control("POST", "clock", {"now": moment, "frozen": frozen})
+
+    def reset(self) -> None:
+        """Forget faults, counts, used weight and bans."""
+        self._control("POST", "reset", {})
+
+    def stats(self, last: int = 100) -> dict[str, Any]:
+        """requests, weight, paths {path: {status: n}}, faults, last, max_used_weight, …"""
+        return cast(dict[str, Any], self._control("GET", f"stats?last={last}", None))
+
+    def now(self) -> int:
+        """The sandbox's time, in milliseconds."""
+        return int(self.stats(last=0)["now_ms"])
+
+    def truth(self, symbol: str, span: int | str, start: Moment, end: Moment) -> pl.DataFrame:
+        """What a perfect collector has: closed candles that open in [start, end), columns of our
+        own schema (time in µs UTC, decimals as the nearest float64). KeyError: no such symbol."""
+        if self._markets is None:
+            self._markets = markets(self.settings)
+        market = self._markets[symbol]
+        length = spans.seconds(span) if isinstance(span, str) else span
+        rows = market.closed(length, epoch_ms(start), epoch_ms(end), self.now())
+        frame = pl.DataFrame(numbers(rows, market.digits), schema=_SCHEMA)
+        return frame.with_columns((pl.col("time") * 1_000).cast(pl.Datetime("us", "UTC")))
+
+    def _control(self, method: str, path: str, content: object) -> object:
+        """One request to /_sandbox. Raises ValueError with the sandbox's own words."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=_TIMEOUT)
+        try:
+            body = None if content is None else json.dumps(content)
+            connection.request(method, f"/_sandbox/{path}", body)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise ValueError(f"{method} /_sandbox/{path}: {answer['error']}")
+        return answer
+
+
+class _InThread:
+    """The server on an event loop of its own thread."""
+
+    def __init__(self, settings: Settings, host: str, port: int) -> None:
+        self.app = App(settings)
+        self.pid = os.getpid()
+        self._host = host
+        self._port = port
+        self._ready = Event()
+        self._error: OSError | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._done: asyncio.Event | None = None
+        self._thread = Thread(target=self._main, name="dccd-sandbox", daemon=True)
+
+    def start(self) -> int:
+        self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+        return self._port
+
+    def stop(self) -> None:
+        if self._loop is not None and self._done is not None:
+            self._loop.call_soon_threadsafe(self._done.set)
+        self._thread.join(_TIMEOUT)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        server = Server(self.app)
+        self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            self._port = server.start(self._host, self._port)
+        except OSError as error:
+            self._error = error
+            return
+        self._ready.set()
+        await self._done.wait()
+        await server.stop()
+
+
+class _InProcess:
+    """The server as a child process."""
+
+    def __init__(self, settings: Settings, host: str, port: int) -> None:
+        # Not by -m: that finds us only where we are installed or the working directory.
+        root = str(Path(__file__).resolve().parent.parent)
+        code = f"import sys; sys.path.insert(0, {root!r}); from dccd_sandbox.__main__ import main"
+        self._command = [sys.executable, "-c", f"{code}; sys.exit(main())", "--quiet"]
+        self._command += ["--host", host, "--port", str(port), *arguments(settings)]
+        self._child: subprocess.Popen[str] | None = None
+        self.pid = 0
+
+    def start(self) -> int:
+        # A file and no pipe: nobody reads what it says while it runs, and a full pipe stops it.
+        with TemporaryFile("w+", encoding="utf-8") as errors:
+            child = subprocess.Popen(
+                self._command, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+            self._child, self.pid = child, child.pid
+            assert child.stdout is not None  # noqa: S101 -- it is a pipe
+            line = child.stdout.readline()
+            if not line:
+                self.stop()
+                errors.seek(0)
+                raise OSError(f"the sandbox did not start: {errors.read().strip()}")
+        return int(line.rpartition(":")[2])
+
+    def stop(self) -> None:
+        if self._child is None:
+            return
+        self._child.terminate()
+        try:
+            self._child.communicate(timeout=_TIMEOUT)
+        finally:
+            self._child.kill()
+
+
+def arguments(settings: Settings) -> list[str]:
+    """The command line that makes these settings."""
+    words = [f"--symbol={text}" for text in settings.symbols] or ["--no-symbols"]
+    words += [f"--candles={text}" for text in settings.candles]
+    words += [f"--many={settings.many}", f"--latency={settings.latency}", f"--seed={settings.seed}"]
+    words += [f"--weight-limit={settings.weight_limit}"]
+    if settings.now is not None:
+        words.append(f"--now={iso(epoch_ms(settings.now))}")
+    return words + (["--frozen"] if settings.frozen else [])
