@@ -141,4 +141,4 @@ class ExchangeSettings(Section):
     proxy: SecretUrl | None = Field(
         default=None, description="an http:// or https:// URL of a proxy"
     )
-    requests: Real = Field(default=1.0, gt=0, le=1, description="a fraction above 0, up to 1")
+    requests: Real = Field(default=1.0, ge=0.01, le=1, description="a fraction from 0.01 to 1")

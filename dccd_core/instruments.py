@@ -7,7 +7,15 @@ from threading import Lock
 
 import msgspec
 
-from dccd_core.exchanges.base import Exchange, ExchangeError, Instrument, UnknownSymbol
+from dccd_core.exchanges.base import (
+    Answer,
+    Exchange,
+    ExchangeError,
+    Instrument,
+    Listed,
+    Request,
+    UnknownSymbol,
+)
 from dccd_core.models import DAY, SECOND, Symbol
 from dccd_core.rest import RestClient, Retries
 from dccd_core.store import files
@@ -56,15 +64,23 @@ class Instruments:
             return known  # yesterday's list is better than no candles today
 
     def _ask(self, now: int, known: dict[Symbol, Instrument]) -> dict[Symbol, Instrument]:
-        exchange = self._exchange
-        listed = self._client.call(
-            exchange.instruments_request(), exchange.instruments, retries=Retries()
-        )
+        listed: list[Instrument] = []
+        pending = list(self._exchange.instruments_requests())
+        while pending:
+            part = self._ask_part(pending.pop(0))
+            listed += part.instruments
+            pending += [part.next] if part.next else []
         gone = {s: replace(i, trading=False) for s, i in known.items()}
         merged = gone | {instrument.symbol: instrument for instrument in listed}
         content = msgspec.json.encode(Saved(now, list(merged.values())))
         files.write_bytes(self._path, content)
         return merged
+
+    def _ask_part(self, request: Request) -> Listed:
+        def read(answer: Answer) -> Listed:
+            return self._exchange.instruments(answer, request)
+
+        return self._client.call(request, read, retries=Retries())
 
     def _read(self) -> Saved:
         try:

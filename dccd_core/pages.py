@@ -15,6 +15,7 @@ from dccd_core.store.gaps import absent_windows
 # answers that lack rows by mistake do happen, and an accepted hole would be final.
 AGREEMENTS = 3
 ASKS = 12
+QUIET = 20
 # The newest candles may be published late; only then is their absence an answer.
 SETTLED = 600 * SECOND
 EARLIEST = 1_230_768_000 * SECOND  # 2009: before it there was no market
@@ -55,7 +56,7 @@ def fetch_page(
     answer = ask(request, read)
     known = inside(answer.candles, Window(window.start, closed_end(series, window, answer)))
     agreements, asks = 0, 1
-    while exchange.gapless and agreements < AGREEMENTS and _holes(series, window, known, answer):
+    while agreements < AGREEMENTS and _doubtful(exchange, series, window, known, answer):
         if asks == ASKS:
             raise BadAnswer(
                 f"{exchange.title}: {ASKS} answers about {window} contradict each other"
@@ -129,10 +130,17 @@ def join(one: Candles, two: Candles) -> Candles:
     return pick(both, first)
 
 
-def _holes(series: Series, window: Window, candles: Candles, answer: Asked) -> list[Window]:
-    """The absences that are old enough to be meant."""
+def _doubtful(
+    exchange: Exchange, series: Series, window: Window, candles: Candles, answer: Asked
+) -> bool:
+    """Whether candles are absent, for longer than publishing takes, that should be there.
+
+    Where intervals without trades are omitted, only a long stretch of nothing is doubtful.
+    """
     settled = _settled(series, window, candles, answer)
-    return [hole for part in settled for hole in absent_windows(series, part, candles.time)]
+    if not exchange.gapless:
+        return not len(candles) and sum(map(series.count, settled)) > QUIET
+    return any(absent_windows(series, part, candles.time) for part in settled)
 
 
 def _settled(series: Series, window: Window, candles: Candles, answer: Asked) -> list[Window]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from dccd_core.exchanges.base import (
     Answer,
@@ -17,9 +18,11 @@ from dccd_core.exchanges.base import (
 )
 from dccd_core.instruments import Instruments
 from dccd_core.models import Series, Window
-from dccd_core.pages import SETTLED, Asked, Page, fetch_page, no_candles, read_candles
+from dccd_core.pages import SETTLED, Page, fetch_page, no_candles, read_candles
 from dccd_core.rest import RestClient, Retries
 from dccd_core.store.datastore import DataStore
+
+T = TypeVar("T")
 
 
 class Questions:
@@ -52,8 +55,7 @@ class Questions:
             instrument = self.instrument(series)
             listed = instrument.listed
             if listed is None:
-                request = self._exchange.first_candle_request(instrument, series.span)
-                listed = self._one_candle(series, instrument, request)
+                listed = self._agreed(series, lambda: self._first(series, instrument))
             self._store.write_listing(series, listed)
             return listed
 
@@ -77,27 +79,40 @@ class Questions:
             return Page(no_candles(), [Window(window.start, end)], 0)
         page = fetch_page(self._asker(series), self._exchange, instrument, series, window)
         if page.covered and not len(page.candles) and newest is None:
-            request = self._exchange.last_candle_request(instrument, series.span)
-            self._newest[series] = self._one_candle(series, instrument, request)
+            self._newest[series] = self._agreed(series, lambda: self._last(series, instrument))
         return page
 
-    def _asker(self, series: Series) -> Callable[[Request, Callable[[Answer], Asked]], Asked]:
+    def _asker(self, series: Series) -> Callable[[Request, Callable[[Answer], T]], T]:
         retries = self._retries(series)
         return lambda request, read: self._client.call(request, read, retries=retries)
 
-    def _one_candle(self, series: Series, instrument: Instrument, request: Request) -> int:
-        """The time of the one candle asked for, once two answers in a row agree on it."""
-
-        def read(answer: Answer) -> Asked:
-            asked = read_candles(self._exchange, instrument, series, answer)
-            if not len(asked.candles):
+    def _first(self, series: Series, instrument: Instrument) -> int:
+        def read(answer: Answer) -> int | Request:
+            found = self._exchange.first_candle(answer, instrument, series.span)
+            if found is None:
                 raise BadAnswer(f"{self._exchange.title} has no candle of {series.symbol}")
-            return asked
+            return found
 
-        ask = self._asker(series)
+        found: int | Request = self._exchange.first_candle_request(instrument, series.span)
+        while isinstance(found, Request):
+            found = self._asker(series)(found, read)
+        return series.floor(found)
+
+    def _last(self, series: Series, instrument: Instrument) -> int:
+        def read(answer: Answer) -> int:
+            candles = read_candles(self._exchange, instrument, series, answer).candles
+            if not len(candles):
+                raise BadAnswer(f"{self._exchange.title} has no candle of {series.symbol}")
+            return int(candles.time[-1])
+
+        request = self._exchange.last_candle_request(instrument, series.span)
+        return self._asker(series)(request, read)
+
+    def _agreed(self, series: Series, ask: Callable[[], int]) -> int:
+        """A time that decides over much, once two answers in a row agree on it."""
         previous = None
         for _ in range(6):
-            found = int(ask(request, read).candles.time[0])
+            found = ask()
             if found == previous:
                 return found
             previous = found

@@ -12,6 +12,7 @@ ExchangeError
 └── Rejected       any other refusal of the request                          (not asked again)
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,6 +113,14 @@ class Instrument:
     size: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A part of an instrument list, and the request for the next part, None at the end."""
+
+    instruments: list[Instrument]
+    next: Request | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Candles:
     """Parsed candles as arrays of equal length; times are open times in microseconds.
@@ -160,12 +169,12 @@ class Exchange(ABC):
         return None
 
     @abstractmethod
-    def instruments_request(self) -> Request:
-        """Ask for the list of all markets."""
+    def instruments_requests(self) -> Sequence[Request]:
+        """Ask for the list of all markets; several requests where products are listed apart."""
 
     @abstractmethod
-    def instruments(self, answer: Answer) -> list[Instrument]:
-        """The markets of a list."""
+    def instruments(self, answer: Answer, request: Request) -> Listed:
+        """The markets of an answer, and the request for the rest of the list if there is more."""
 
     @abstractmethod
     def candles_request(self, instrument: Instrument, span: int, window: Window) -> Request:
@@ -177,11 +186,20 @@ class Exchange(ABC):
 
     @abstractmethod
     def first_candle_request(self, instrument: Instrument, span: int) -> Request:
-        """Ask for the oldest candle of a market; its answer is read by `candles`."""
+        """Ask for the oldest candle of a market, or for what tells when that is."""
+
+    def first_candle(
+        self, answer: Answer, instrument: Instrument, span: int
+    ) -> "int | Request | None":
+        """The open time of the oldest candle in microseconds, or the next request on the way to
+        it; None if the market has none."""
+        times = self.candles(answer, instrument, span).time
+        return int(times[0]) if len(times) else None
 
     @abstractmethod
     def last_candle_request(self, instrument: Instrument, span: int) -> Request:
-        """Ask for the newest candle of a market, the running one or the last before its end."""
+        """Ask for the newest candle of a market, the running one or the last before its end; it
+        is the last one that `candles` reads in the answer."""
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
@@ -190,6 +208,11 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         return decoder.decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise BadAnswer(f"unreadable answer: {error}; it begins with {body[:80]!r}") from error
+
+
+def nameable(*codes: str) -> bool:
+    """Whether our names can hold these codes of an exchange: capitals, digits and dots."""
+    return all(re.fullmatch(r"[A-Z0-9.]+", code) for code in codes)
 
 
 def integers(values: Sequence[int], scale: int = 1) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from dccd_core.exchanges.base import (
     Exchange,
     Instrument,
     Limits,
+    Listed,
     RateLimited,
     Rejected,
     Request,
@@ -23,6 +24,7 @@ from dccd_core.exchanges.base import (
     decode,
     floats,
     integers,
+    nameable,
     retry_after,
 )
 from dccd_core.models import SECOND, Channel, Symbol, Window
@@ -108,18 +110,20 @@ class Binance(Exchange):
         known = value is not None and value.isascii() and value.isdigit()
         return int(value) / 6_000 if value is not None and known else None
 
-    def instruments_request(self) -> Request:
+    def instruments_requests(self) -> list[Request]:
         """All symbols with their status; there is no listing date in it."""
-        return Request("/api/v3/exchangeInfo", {}, weight=20)
+        return [Request("/api/v3/exchangeInfo", {}, weight=20)]
 
-    def instruments(self, answer: Answer) -> list[Instrument]:
+    def instruments(self, answer: Answer, request: Request) -> Listed:
         """Symbols whose codes our names can hold; a handful of non-ASCII ones cannot be named."""
         markets = decode(INFO, answer.body).symbols
-        return [
-            Instrument(Symbol(m.base_asset, m.quote_asset), m.symbol, m.status == "TRADING")
-            for m in markets
-            if re.fullmatch(r"[A-Z0-9.]+/[A-Z0-9.]+", f"{m.base_asset}/{m.quote_asset}")
-        ]
+        return Listed(
+            [
+                Instrument(Symbol(m.base_asset, m.quote_asset), m.symbol, m.status == "TRADING")
+                for m in markets
+                if nameable(m.base_asset, m.quote_asset)
+            ]
+        )
 
     def candles_request(self, instrument: Instrument, span: int, window: Window) -> Request:
         """Candles from the window's start on. No endTime: a short page then proves an end.

@@ -15,20 +15,12 @@ from dccd_core.store.period import Period
 from dccd_core.store.schemas import SCHEMAS, SchemaError
 
 FRAME = pl.Schema(
-    {
-        "exchange": pl.String,
-        "pair": pl.String,
-        "type": pl.String,
-        "span": pl.String,
-        "from": pl.Datetime("us", "UTC"),
-        "to": pl.Datetime("us", "UTC"),
-        "rows": pl.Int64,
-        "gaps": pl.Int64,
-        "missing": pl.Int64,
-        "revised": pl.Int64,
-        "bytes": pl.Int64,
-        "error": pl.String,
-    }
+    [
+        *((name, pl.String()) for name in ("exchange", "pair", "type", "span")),
+        *((name, pl.Datetime("us", "UTC")) for name in ("from", "to")),
+        *((name, pl.Int64()) for name in ("rows", "gaps", "missing", "revised", "bytes")),
+        ("error", pl.String()),
+    ]
 )
 
 
