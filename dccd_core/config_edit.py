@@ -1,4 +1,4 @@
-"""Adds pairs to and removes them from a config.yml: all or nothing, and the rest stays as it is.
+"""Adds pairs to and removes them from a config.yml: all or nothing, comments and order kept.
 
 The new text must hold exactly the wanted values and pass every check of `config.py` before it takes
 the place of the old one.
@@ -8,9 +8,10 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from dccd_core.config import Config, ConfigError, parse_config, parse_document, 
 from dccd_core.config_fields import did_you_mean
 from dccd_core.config_problems import problem_of
 from dccd_core.config_sections import HistoJob
-from dccd_core.config_text import Document, Problem, compose
-from dccd_core.models import Channel, Series, Symbol, parse_span, span_label
-from dccd_core.yaml_edit import append_item, child, remove_item
+from dccd_core.config_text import Document, Problem
+from dccd_core.models import Channel, Series, Symbol, span_label
+from dccd_core.round_trip import Append, NotKept, Remove, edit
+from dccd_core.store.files import move
+
+_BY_HAND = "only a person can edit this layout (an anchor or comments in brackets, perhaps)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,10 @@ def add_pair(path: Path, exchange: str, pairs: Sequence[str], span: int | str) -
     with _locked(path):
         text = read_text(path)
         config = parse_config(text, path)
-        new = tuple(series for series in wanted if series not in config.jobs)
+        new = [series for series in wanted if series not in config.jobs]
         if new:
-            _write(path, _added(text, config, new, path))
-    return Edit(path, new, tuple(series for series in wanted if series in config.jobs))
+            _write(path, _edited(text, path, partial(_add, config, new)))
+    return Edit(path, tuple(new), tuple(series for series in wanted if series in config.jobs))
 
 
 def remove_pair(path: Path, exchange: str, pairs: Sequence[str], span: int | str) -> Edit:
@@ -65,10 +69,7 @@ def remove_pair(path: Path, exchange: str, pairs: Sequence[str], span: int | str
         ]
         if problems:
             raise ConfigError(path, problems)
-        for series in wanted:
-            text = _removed(text, series, path)
-        parse_config(text, path)
-        _write(path, text)
+        _write(path, _edited(text, path, partial(_remove, config, wanted)))
     return Edit(path, wanted)
 
 
@@ -96,73 +97,52 @@ def _wanted(exchange: str, pairs: Sequence[str], span: int | str) -> tuple[Serie
     return tuple(Series(job.exchange, Channel.OHLC, symbol, job.span) for symbol in symbols)
 
 
-def _added(text: str, config: Config, new: tuple[Series, ...], path: Path) -> str:
-    """The text with new series of one exchange and span, checked."""
-    first = new[0]
+def _edited(text: str, path: Path, change: Callable[[Any, Append, Remove], None]) -> str:
+    """The text after a change, checked: its values are as if plain lists had been changed."""
     values = parse_document(text, path).values
-    number = next(
-        (
-            number
-            for number, job in enumerate(config.histo_jobs)
-            if (job.exchange, job.span) == _job(first)
-        ),
-        None,
-    )
-    names = [str(series.symbol) for series in new]
-    if number is None:
-        label = span_label(first.span)
-        job = {"exchange": first.exchange, "pairs": names, "span": label}
-        values["histo_jobs"] = [*(values.get("histo_jobs") or []), job]
-        lines = [f"exchange: {first.exchange}", f"pairs: [{', '.join(names)}]", f"span: {label}"]
-        text = append_item(text, ("histo_jobs",), lines, "{" + ", ".join(lines) + "}")
-    else:
-        values["histo_jobs"][number]["pairs"] += names
-        for name in names:
-            pairs = child(compose(text), "histo_jobs", number, "pairs")
-            quote = pairs.value[-1].style or "" if pairs else ""
-            quoted = f"{quote}{name}{quote}"
-            text = append_item(text, ("histo_jobs", number, "pairs"), [quoted], quoted)
-    _check(text, values, path)
-    parse_config(text, path)
-    return text
-
-
-def _removed(text: str, series: Series, path: Path) -> str:
-    """The text without a series that is in it. What is left may be no valid configuration."""
-    values = parse_document(text, path).values
-    number, place = next(
-        (number, place)
-        for number, job in enumerate(values["histo_jobs"])
-        for place, pair in enumerate(job["pairs"])
-        if _names(job, pair, series)
-    )
-    job = values["histo_jobs"][number]
-    if len(job["pairs"]) == 1:
-        del values["histo_jobs"][number]
-        text = remove_item(text, ("histo_jobs", number))
-    else:
-        del job["pairs"][place]
-        text = remove_item(text, ("histo_jobs", number, "pairs", place))
-    _check(text, values, path)
-    return text
-
-
-def _names(job: dict[str, Any], pair: str, series: Series) -> bool:
-    same_job = (job["exchange"], parse_span(job["span"])) == _job(series)
-    return same_job and pair == str(series.symbol)
-
-
-def _check(text: str, values: dict[str, Any], path: Path) -> None:
-    """ConfigError unless a text holds exactly these values."""
-    found = parse_document(text, path).values
-    if not isinstance(found, dict) or _filled(found) != _filled(values):
-        why = "histo_jobs is laid out in a way that only a person can edit (an anchor, perhaps)"
-        raise ConfigError(path, [Problem((), why)])
+    change(values, list.append, list.pop)
+    try:
+        candidates = edit(text, change)
+    except NotKept as error:
+        raise ConfigError(path, [Problem((), _BY_HAND, error.line)]) from error
+    for candidate in candidates:
+        found = parse_document(candidate, path).values
+        if isinstance(found, dict) and _filled(found) == _filled(values):
+            parse_config(candidate, path)
+            return candidate
+    raise ConfigError(path, [Problem(("histo_jobs",), _BY_HAND)])
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:
     """An empty list of jobs may be written as nothing at all."""
     return {**values, "histo_jobs": values.get("histo_jobs") or []}
+
+
+def _add(config: Config, new: Sequence[Series], root: Any, append: Append, _: Remove) -> None:
+    """Add new series of one exchange and span to their job, or a job at the end."""
+    names = [str(series.symbol) for series in new]
+    exchange, span = _job(new[0])
+    for number, job in enumerate(config.histo_jobs):
+        if (job.exchange, job.span) == (exchange, span):
+            for name in names:
+                append(root["histo_jobs"][number]["pairs"], name)
+            return
+    if not config.histo_jobs:
+        root["histo_jobs"] = []
+    append(root["histo_jobs"], {"exchange": exchange, "pairs": names, "span": span_label(span)})
+
+
+def _remove(config: Config, gone: Sequence[Series], root: Any, _: Append, remove: Remove) -> None:
+    """Remove series from their jobs, and the jobs that have none left."""
+    names = {str(series.symbol) for series in gone}
+    for number, job in reversed(list(enumerate(config.histo_jobs))):
+        if (job.exchange, job.span) == _job(gone[0]):
+            places = [place for place, pair in enumerate(job.pairs) if pair in names]
+            if len(places) == len(job.pairs):
+                remove(root["histo_jobs"], number)
+            else:
+                for place in reversed(places):
+                    remove(root["histo_jobs"][number]["pairs"], place)
 
 
 @contextmanager
@@ -204,12 +184,7 @@ def _replace(target: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(handle)
-        beside.replace(target)
+        move(beside, target)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

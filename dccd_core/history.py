@@ -80,6 +80,11 @@ class _Work:
     requests: int = 0
 
 
+def _begin(plan: Plan) -> _Work:
+    failed = [(plan.cell.window, plan.problem)] if plan.problem else []
+    return _Work(plan, 0 if plan.problem else len(plan.pages), failed=failed)
+
+
 class Collector:
     """Fetches cells of one exchange into the store."""
 
@@ -105,7 +110,8 @@ class Collector:
         """
         limits = self.exchange.limits
         plans = [plan_cell(self.store, cell, limits) for cell in cells]
-        unknown = {plan.cell.series for plan in plans if plan.pages and plan.listed is None}
+        asked = [plan for plan in plans if plan.pages and not plan.problem]
+        unknown = {plan.cell.series for plan in asked if plan.listed is None}
         with ThreadPoolExecutor(THREADS) as pool:
             found = dict(zip(unknown, pool.map(self._listing, unknown), strict=True))
         return [
@@ -126,7 +132,7 @@ class Collector:
 
         Closing the iterator, or an exception thrown into it, stores the pages that are there.
         """
-        works = [_Work(plan, len(plan.pages)) for plan in self.plan(cells)]
+        works = [_begin(plan) for plan in self.plan(cells)]
         running: dict[Future[Page], tuple[_Work, Window]] = {}
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix=self.exchange.name)
         try:
@@ -149,7 +155,7 @@ class Collector:
         works: list[_Work],
         running: dict[Future[Page], tuple[_Work, Window]],
     ) -> Iterator[Outcome]:
-        queue = deque((work, page) for work in works for page in work.plan.pages)
+        queue = deque((work, page) for work in works if work.left for page in work.plan.pages)
         tally = _Tally(works)
         while queue or running:
             while queue and len(running) < 2 * THREADS:

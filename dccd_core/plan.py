@@ -7,6 +7,7 @@ from dccd_core.exchanges.base import Limits
 from dccd_core.intervals import clip
 from dccd_core.models import SECOND, Series, Window
 from dccd_core.store.datastore import DataStore
+from dccd_core.store.schemas import SchemaError
 
 # Fetched again at each extension: exchanges revise the newest candles.
 REREAD = 3
@@ -25,12 +26,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One cell and the pages that it takes; `listed` is when the series begins, if known."""
+    """One cell and the pages that it takes; `listed` is when the series begins, if known.
+
+    `problem` says why nothing can be stored here, and so nothing will be asked.
+    """
 
     cell: Cell
     missing: list[Window]
     pages: list[Window]
     listed: int | None = None
+    problem: str = ""
 
     @property
     def before_listing(self) -> bool:
@@ -47,10 +52,14 @@ def plan_cell(store: DataStore, cell: Cell, limits: Limits) -> Plan:
     """What is missing of a cell, and the pages that fetch it."""
     series = cell.series
     grid = series.grid(cell.window)
-    missing = store.missing_windows(series, grid) if grid.start < grid.end else []
+    missing, problem = [grid], ""
+    try:
+        missing = store.missing_windows(series, grid) if grid.start < grid.end else []
+    except (SchemaError, OSError) as error:
+        problem = str(error)
     wanted = clip([_with_overlap(series, hole) for hole in missing], grid)
     listed = store.read_listing(series)
-    return Plan(cell, missing, list(_cut(series, wanted, limits.page)), listed)
+    return Plan(cell, missing, list(_cut(series, wanted, limits.page)), listed, problem)
 
 
 def _with_overlap(series: Series, hole: Window) -> Window:

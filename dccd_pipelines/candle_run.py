@@ -50,9 +50,7 @@ class CandleRun:
         cells = [cell for one in series for cell in self._cells(one)]
         left = Counter(cell.series for cell in cells)
         outcomes: dict[Series, list[Outcome]] = {one: [] for one in series}
-        for one in series:
-            if not left[one]:
-                yield self._check(one, [])
+        yield from self.checks([one for one in series if not left[one]])
         for outcome in self._outcomes(cells):
             self._collectors.outcome(outcome)
             one = outcome.cell.series
@@ -60,11 +58,17 @@ class CandleRun:
             yield from self._tell(outcome)
             left[one] -= 1
             if not left[one]:
+                self._record(one, outcomes[one])
                 yield self._check(one, outcomes[one])
         yield from self._outside(series, cells)
         failed = [o for many in outcomes.values() for o in many if o.error]
         if failed:
             raise _failure(failed, len(cells))
+
+    def checks(self, series: Sequence[Series]) -> Iterator[Event]:
+        """Judge what is stored, without asking for anything."""
+        for one in series:
+            yield self._check(one, [])
 
     def _outcomes(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """What becomes of the cells; those of several exchanges are fetched at the same time."""
@@ -117,20 +121,26 @@ class CandleRun:
             metadata = materialization_metadata(self._store, outcome)
             yield dg.AssetMaterialization(key, partition=cell.period, metadata=metadata)
 
-    def _check(self, series: Series, outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
-        failed = [f"{o.cell.period}: {o.error}" for o in outcomes if o.error]
+    def _record(self, series: Series, outcomes: Sequence[Outcome]) -> None:
         rows = sum(outcome.added for outcome in outcomes)
-        metrics = self._health.record(series, time.time(), rows, "; ".join(failed) or None)
+        self._health.record(series, time.time(), rows, _errors(outcomes))
+
+    def _check(self, series: Series, outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
         quality = judge(self._store, series, _now())
-        problems = [*failed, *quality.problems]
+        errors = _errors(outcomes)
+        problems = [*([errors] if errors else []), *quality.problems]
         return dg.AssetCheckResult(
             asset_key=asset_key(series),
             check_name=CHECK,
             passed=not problems,
             severity=dg.AssetCheckSeverity.ERROR,
             description="; ".join(problems)[:1000] or "complete, in order and consistent",
-            metadata=quality_metadata(quality, metrics),
+            metadata=quality_metadata(quality),
         )
+
+
+def _errors(outcomes: Sequence[Outcome]) -> str | None:
+    return "; ".join(f"{o.cell.period}: {o.error}" for o in outcomes if o.error) or None
 
 
 def _now() -> int:

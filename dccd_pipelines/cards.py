@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import dagster as dg
 import polars as pl
 
-from dccd_core.health import JobMetrics
 from dccd_core.history import Outcome
 from dccd_core.intervals import union
 from dccd_core.models import SECOND, moment
@@ -86,7 +85,7 @@ def _year(store: DataStore, outcome: Outcome) -> Metadata:
     return found
 
 
-def quality_metadata(quality: Quality, metrics: JobMetrics) -> Metadata:
+def quality_metadata(quality: Quality) -> Metadata:
     """Figures of a whole series for its check."""
     found: dict[str, dg.MetadataValue] = {
         "rows": dg.MetadataValue.int(quality.rows),
@@ -96,7 +95,6 @@ def quality_metadata(quality: Quality, metrics: JobMetrics) -> Metadata:
         "contradicting_prices": dg.MetadataValue.int(quality.insane),
         "revised": dg.MetadataValue.int(quality.revised),
         "bytes": dg.MetadataValue.int(quality.bytes),
-        "consecutive_errors": dg.MetadataValue.int(metrics.consecutive_errors),
     }
     if quality.first is not None and quality.last is not None and quality.age is not None:
         found["first"] = dg.MetadataValue.timestamp(moment(quality.first))

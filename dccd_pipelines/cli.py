@@ -115,6 +115,9 @@ def validate(config: ConfigOption = None) -> None:
             channels = ", ".join(stream.channels)
             shown.add_row(f"{stream.exchange} {pair}", "live", channels, "")
     out.print(shown)
+    idle = {"stream_jobs": loaded.stream_jobs, "storage.remotes": loaded.storage.remotes}
+    for key in [key for key, value in idle.items() if value]:
+        out.print(f"{key}: checked, but nothing acts on it in this version", style="yellow")
     out.print("Config is valid.", style="green")
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from dccd_core.config import Config, load_config
 from dccd_core.store.datastore import DataStore
 from dccd_pipelines.backfill import run_backfill
+from dccd_pipelines.ports import free_port, is_free
 from dccd_pipelines.progress import LiveProgress
 from dccd_pipelines.tables import candle_chart, inventory_table, short_moment
 
@@ -41,8 +42,9 @@ exchanges:
 
 def run_demo(folder: Path, out: Console) -> int:
     """Backfill two pairs over years and show the result; 0 if all of it came."""
-    with _sandbox() as url:
-        config = _configure(folder, url)
+    port = PORT if is_free("127.0.0.1", PORT) else free_port()
+    with _sandbox(port) as url:
+        config = _configure(folder, url, port)
         out.print(
             f"[bold]1. The configuration[/] {config.path}: valid, {len(config.series())} series"
         )
@@ -62,16 +64,16 @@ def run_demo(folder: Path, out: Console) -> int:
     out.print(
         f"   duckdb.sql(\"FROM '{data}/binance/ohlc/BTC-USDT/1h/*.parquet'\")", highlight=False
     )
-    out.print(f"   The UI: python -m dccd_sandbox --port {PORT} &  dccd start -c {config.path}")
+    out.print(f"   The UI: python -m dccd_sandbox --port {port} &  dccd start -c {config.path}")
     out.print("   Your own: cp config.example.yml config.yml, then dccd start")
     return 0 if report.ok else 1
 
 
-def _configure(folder: Path, url: str) -> Config:
+def _configure(folder: Path, url: str, port: int) -> Config:
     folder.mkdir(parents=True, exist_ok=True)
     today = datetime.now(UTC).date()
     minutes = (today - timedelta(days=365)).isoformat()
-    text = CONFIG.format(port=PORT, url=url, hours=f"{today.year - 5}-01-01", minutes=minutes)
+    text = CONFIG.format(port=port, url=url, hours=f"{today.year - 5}-01-01", minutes=minutes)
     (folder / "config.yml").write_text(text)
     return load_config(folder / "config.yml")
 
@@ -97,9 +99,9 @@ def _read_back(store: DataStore, out: Console) -> None:
 
 
 @contextmanager
-def _sandbox() -> Iterator[str]:
+def _sandbox(port: int) -> Iterator[str]:
     """The sandbox as a process of its own; its address."""
-    command = [sys.executable, "-m", "dccd_sandbox", "--quiet", "--port", "0"]
+    command = [sys.executable, "-m", "dccd_sandbox", "--quiet", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""

@@ -4,7 +4,6 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from types import FrameType
 from dccd_core.config import Config, child_environment
 from dccd_core.store.files import write_bytes
 from dccd_pipelines.instance import dagster_home
+from dccd_pipelines.ports import free_port, is_free, listens
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class Child:
     environment: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
+    port: int | None = None
     deaths: int = 0
     due: float = 0.0
 
@@ -69,12 +70,14 @@ def supervise(config: Config, host: str, port: int, say: Callable[[str], None]) 
     ConfigError if another supervisor works on the same data path, or the port is taken.
     """
     with _alone(config.settings.data_path / ".dccd" / "locks" / "start.lock"):
-        _refuse_taken(host, port)
+        if not is_free(host, port):
+            raise ValueError(f"the UI cannot listen on {host}:{port}; choose another --port")
         children = _children(config, host, port)
         stop = Event()
         with _signals(stop):
             for child in children:
                 child.start()
+                _await_port(child, stop)
             say(f"Dagster's UI: http://{host}:{port}   (Ctrl-C stops everything)")
             while not stop.wait(0.5):
                 for child in children:
@@ -83,6 +86,13 @@ def supervise(config: Config, host: str, port: int, say: Callable[[str], None]) 
             _stop(children)
     say("Stopped.")
     return 0
+
+
+def _await_port(child: Child, stop: Event) -> None:
+    """Wait until a child listens: the others log pages of errors when the code is not there."""
+    while child.port and child.died() is None and not stop.wait(0.1):
+        if listens(child.port):
+            return
 
 
 def _tend(child: Child, say: Callable[[str], None]) -> None:
@@ -96,7 +106,7 @@ def _tend(child: Child, say: Callable[[str], None]) -> None:
 
 def _children(config: Config, host: str, port: int) -> list[Child]:
     home = dagster_home(config)
-    code_port = _free_port()
+    code_port = free_port()
     workspace = home / "workspace.yaml"
     write_bytes(workspace, WORKSPACE.format(port=code_port).encode())
     environment = child_environment(
@@ -112,7 +122,9 @@ def _children(config: Config, host: str, port: int) -> list[Child]:
         ],
         "daemon": [str(tools / "dagster-daemon"), "run", "-w", str(workspace)],
     }  # fmt: skip
-    return [Child(name, command, environment) for name, command in commands.items()]
+    children = [Child(name, command, environment) for name, command in commands.items()]
+    children[0].port = code_port
+    return children
 
 
 def _stop(children: list[Child]) -> None:
@@ -158,18 +170,3 @@ def _alone(path: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def _refuse_taken(host: str, port: int) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ValueError(f"the UI cannot listen on {host}:{port}: {error.strerror}") from error
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

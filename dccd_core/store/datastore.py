@@ -1,7 +1,7 @@
 """The store: where series are written, and how a reader finds, checks and loads them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -83,14 +83,18 @@ class DataStore:
         return None if found is None else moment(found)
 
     def covered(self, series: Series | str, window: Window | None = None) -> list[Window]:
-        """The ledger: windows that the exchange was asked about and answered."""
+        """The ledger: windows that the exchange was asked about and answered.
+
+        What a damaged file covered is not known any more, so it counts as not asked.
+        """
         series = as_series(series)
         window = window or as_window(None, None)
         found: list[Window] = []
         for stem in self.existing_periods(series):
             if clip([series.period_window(stem)], window):
-                for part in self._period(series, stem).open():
-                    found += part.footer.windows
+                with suppress(files.UnreadableError):
+                    for part in self._period(series, stem).open():
+                        found += part.footer.windows
         return clip(found, window)
 
     def missing_windows(self, series: Series | str, window: Window) -> list[Window]:

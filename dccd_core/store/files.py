@@ -94,13 +94,21 @@ def clean(folder: Path) -> None:
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Open once: all reads of the result see this file, whatever takes its place meanwhile.
 
-    FileNotFoundError if there is none; UnreadableError if it is not a whole Parquet file.
+    FileNotFoundError if there is none; UnreadableError if it is not a whole Parquet file; another
+    OSError if the system does not let us read it, which says nothing about what is in it.
     """
-    try:
+    with naming_unreadable(path):
         return pq.ParquetFile(path, page_checksum_verification=True)
-    except FileNotFoundError:
-        raise
+
+
+@contextmanager
+def naming_unreadable(path: Path) -> Iterator[None]:
+    """Turn what Arrow says about damaged content into UnreadableError."""
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise UnreadableError(path, error) from error
 
 

@@ -106,8 +106,8 @@ def _rows(root: Path, series: Series, stems: list[str]) -> Iterator[InventoryRow
         period = Period(root / series.path, series, stem)
         try:
             parts += period.open()
-        except (UnreadableError, SchemaError) as error:
-            size = sum(path.stat().st_size for path in period.paths())
+        except (UnreadableError, SchemaError, OSError) as error:
+            size = sum(path.lstat().st_size for path in period.paths())
             yield InventoryRow(series, None, None, 0, 0, 0, 0, 0, size, f"{stem}: {error}")
     footers = [part.footer for part in parts]
     first = min((f.first for f in footers if f.first is not None), default=None)

@@ -9,6 +9,8 @@ each of which leaves a state that readers and a later writer understand:
 3. the fold takes the main file's place.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +42,25 @@ class Part:
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """The rows; UnreadableError if a page of the file is damaged."""
-        try:
-            return self.file.read(columns, use_threads=False).replace_schema_metadata(None)
-        except (pa.ArrowException, OSError) as error:
-            raise files.UnreadableError(self.path, error) from error
+        return self.read_groups(range(self.file.num_row_groups), columns)
+
+    def read_groups(self, groups: Iterable[int], columns: list[str] | None = None) -> pa.Table:
+        """The rows of some row groups; UnreadableError if a page of them is damaged."""
+        with files.naming_unreadable(self.path):
+            table = self.file.read_row_groups(list(groups), columns, use_threads=False)
+        return table.replace_schema_metadata(None)
+
+    def groups(self, window: Window) -> list[int]:
+        """The row groups that may have rows of a window."""
+        found = []
+        for index in range(self.file.num_row_groups):
+            column = self.file.metadata.row_group(index).column(0)
+            if column.path_in_schema == "time" and column.is_stats_set:
+                first, last = column.statistics.min_raw, column.statistics.max_raw
+                if last < window.start or first >= window.end:
+                    continue
+            found.append(index)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +91,11 @@ class Period:
     def open(self) -> list[Part]:
         """The parts as one consistent state, oldest first; empty if there is no file.
 
-        No lock is needed: a state that changes while it is opened is opened again.
+        No lock is needed: a state that changes while it is opened is opened again. UnreadableError
+        names a file that is damaged, or a tail that does not belong to the main file beside it.
         """
         while True:
+            before = self._names()
             if fold := self._open(self.fold):
                 return [fold]
             main, tail = self._open(self.main), self._open(self.tail)
@@ -86,6 +105,18 @@ class Period:
                 return [main, tail]
             if main is None and not self.main.exists() and self.tail.exists():
                 return [tail]  # someone removed the main file: what is left is still data
+            if self._names() == before:
+                other = ValueError(f"it does not continue {self.main.name}, which was replaced")
+                raise files.UnreadableError(self.tail, other)
+
+    def _names(self) -> list[tuple[int, int, int]]:
+        """Which files are there, so that a change is noticed."""
+        found = []
+        for path in (self.main, self.tail, self.fold):
+            with suppress(FileNotFoundError):
+                state = path.stat()
+                found.append((state.st_ino, state.st_mtime_ns, state.st_size))
+        return found
 
     def _open(self, path: Path) -> Part | None:
         try:
@@ -107,18 +138,23 @@ class Period:
         if new.num_rows > 1 and not (np.diff(table_times(new)) > 0).all():
             raise ValueError(f"{self.series} {self.period}: times are not strictly ascending")
         files.clean(self.folder)
-        self._finish_fold()
         aside: list[Path] = []
         while True:
             try:
+                self._resume_fold()
                 return self._merge(new, covered, source, aside)
             except files.UnreadableError as error:
                 aside.append(files.set_aside(error.path))
 
+    def _resume_fold(self) -> None:
+        """Finish what a killed writer began, once it is sure that the fold is whole."""
+        if fold := self._open(self.fold):
+            fold.read()
+            self._finish_fold()
+
     def _finish_fold(self) -> None:
-        if self.fold.exists():
-            files.remove(self.tail)
-            files.move(self.fold, self.main)
+        files.remove(self.tail)
+        files.move(self.fold, self.main)
 
     def _merge(
         self, new: pa.Table, covered: list[Window], source: str, aside: list[Path]
@@ -126,6 +162,7 @@ class Period:
         parts = self._parts()
         stored = union(window for part in parts for window in part.footer.windows)
         base = parts[0].footer.last if parts else None
+        new = _news(new, parts[0]) if parts else new
         tail = parts[1].read() if len(parts) == 2 else new.slice(0, 0)
         into_tail = bool(parts) and self._fits_tail(new, tail, base)
         touched = parts[1:] if into_tail else parts
@@ -179,6 +216,20 @@ class Period:
             written=written,
             set_aside=aside,
         )
+
+
+def _news(new: pa.Table, main: Part) -> pa.Table:
+    """`new` without its first rows if the main file has just these.
+
+    The newest candles are fetched again at each extension, which must not rewrite the year.
+    """
+    times, last = table_times(new), main.footer.last
+    count = 0 if last is None else int(np.searchsorted(times, last, side="right"))
+    if not count:
+        return new
+    held = main.read_groups(main.groups(Window(int(times[0]), int(times[count - 1]) + 1)))
+    _, added, revised = combine(held, new.slice(0, count))
+    return new if added or revised else new.slice(count)
 
 
 def combine(old: pa.Table, new: pa.Table) -> tuple[pa.Table, int, int]:

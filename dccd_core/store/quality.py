@@ -37,7 +37,7 @@ def judge(store: DataStore, series: Series, now: int) -> Quality:
     """The quality of a series at a moment."""
     try:
         parts = [p for stem in store.existing_periods(series) for p in store.parts(series, stem)]
-    except (UnreadableError, SchemaError) as error:
+    except (UnreadableError, SchemaError, OSError) as error:
         return Quality(0, None, None, [], 0, 0, 0, 0, 0, None, [str(error)])
     footers = [part.footer for part in parts]
     covered = union(window for footer in footers for window in footer.windows)

@@ -41,11 +41,8 @@ def _read(
     part: Part, window: Window, columns: list[str] | None, predicate: pl.Expr | None
 ) -> Iterator[pl.DataFrame]:
     wanted = columns and [*columns, *(["time"] if "time" not in columns else [])]
-    for index in range(part.file.num_row_groups):
-        if not _overlaps(part, index, window):
-            continue
-        table = part.file.read_row_group(index, wanted, use_threads=False)
-        frame = _frame(table).filter(
+    for index in part.groups(window):
+        frame = _frame(part.read_groups([index], wanted)).filter(
             pl.col("time").to_physical().is_between(*window, closed="left")
         )
         if predicate is not None:
@@ -55,11 +52,3 @@ def _read(
 
 def _frame(table: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(table))
-
-
-def _overlaps(part: Part, index: int, window: Window) -> bool:
-    column = part.file.metadata.row_group(index).column(0)
-    if column.path_in_schema != "time" or not column.is_stats_set:
-        return True
-    first, last = column.statistics.min_raw, column.statistics.max_raw
-    return bool(first < window.end and last >= window.start)

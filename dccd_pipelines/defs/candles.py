@@ -74,6 +74,12 @@ def candle_assets(
     def candles(
         context: dg.AssetExecutionContext, collectors: dg.ResourceParam[Collectors]
     ) -> Iterator[Event]:
+        if not context.selected_asset_keys:  # someone executes checks alone
+            judged = [
+                by_key[check.asset_key] for check in sorted(context.selected_asset_check_keys)
+            ]
+            yield from CandleRun(collectors, {}, []).checks(judged)
+            return
         selected = [by_key[key] for key in sorted(context.selected_asset_keys)]
         yield from CandleRun(collectors, context.run.tags, context.partition_keys).events(selected)
 
