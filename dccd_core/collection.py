@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from threading import Event
 from urllib.parse import urlsplit
 
@@ -10,9 +11,13 @@ from dccd_core.config import Config
 from dccd_core.exchanges import load
 from dccd_core.history import THREADS, Collector, Progress
 from dccd_core.limits import Limiter
-from dccd_core.models import Series, Window
+from dccd_core.models import Series, Window, microseconds
 from dccd_core.rest import RestClient, Retries
 from dccd_core.store.datastore import DataStore
+
+FIRST_YEAR = 2011
+"""No exchange of ours is older."""
+BEGINNING = microseconds(datetime(FIRST_YEAR, 1, 1, tzinfo=UTC))
 
 
 @contextmanager
@@ -50,8 +55,11 @@ def open_collector(
 def wanted(
     config: Config, series: Series, now: int, start: int | None = None, end: int | None = None
 ) -> Window:
-    """The window to have of a series: from `start`, else the configured one, else its
-    beginning, to `end`, or to the open time of the running candle."""
-    first = start if start is not None else config.start_of(series)
+    """The window to have of a series: from `start`, else the configured one, else the first
+    year of all markets, to `end`, or to the open time of the running candle."""
+    configured = config.start_of(series) if series in config.jobs else None
+    first = start if start is not None else configured
     closed = series.floor(now)
-    return Window(first or 0, closed if end is None else min(closed, end))
+    return Window(
+        BEGINNING if first is None else first, closed if end is None else min(closed, end)
+    )

@@ -5,15 +5,16 @@ calling thread stores a cell as soon as it has all of its pages.
 """
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 
 import pyarrow as pa
 
-from dccd_core.exchanges.base import Exchange, ExchangeError
+from dccd_core.exchanges.base import Exchange, ExchangeError, Limits
+from dccd_core.intervals import union
 from dccd_core.limits import Cancelled
 from dccd_core.models import Series, Window, iso
 from dccd_core.pages import Page
@@ -27,6 +28,7 @@ from dccd_core.store.schemas import OHLC, SchemaError, candles_table
 THREADS = 8
 # A slow cell is stored in steps, so that a crash costs at most this much work.
 FLUSH_SECONDS = 30.0
+CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,28 +106,24 @@ class Collector:
         self._cancel = cancel or Event()
 
     def plan(self, cells: Sequence[Cell]) -> list[Plan]:
-        """What the cells take. Asks when a series begins where that is unknown.
-
-        A series whose beginning cannot be had keeps its whole plan; fetching it tells why.
-        """
+        """What the cells take. Asks when a series begins where that is unknown; a series whose
+        beginning cannot be had is a problem, since asking from the year dot would not end."""
         limits = self.exchange.limits
         plans = [plan_cell(self.store, cell, limits) for cell in cells]
         asked = [plan for plan in plans if plan.pages and not plan.problem]
         unknown = {plan.cell.series for plan in asked if plan.listed is None}
         with ThreadPoolExecutor(THREADS) as pool:
             found = dict(zip(unknown, pool.map(self._listing, unknown), strict=True))
-        return [
-            plan
-            if (listed := found.get(plan.cell.series)) is None
-            else after_listing(plan, listed, limits)
-            for plan in plans
-        ]
+        return [_settle(plan, found.get(plan.cell.series), limits) for plan in plans]
 
-    def _listing(self, series: Series) -> int | None:
+    def _listing(self, series: Series) -> int | str:
+        """When a series begins, or why that cannot be had."""
         try:
             return self._questions.listing(series)
-        except (ExchangeError, Cancelled):
-            return None
+        except ExchangeError as error:
+            return str(error)
+        except Cancelled:
+            return CANCELLED
 
     def collect(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """Fetch and store the cells; one outcome each, as soon as it is known.
@@ -184,7 +182,7 @@ class Collector:
         except ExchangeError as error:
             work.failed.append((window, str(error)))
         except (Cancelled, CancelledError):
-            work.failed.append((window, "cancelled"))
+            work.failed.append((window, CANCELLED))
         else:
             work.pages.append(page)
 
@@ -215,9 +213,24 @@ class Collector:
             revised=work.revised,
             requests=work.requests,
             seconds=time.monotonic() - work.started if work.started else 0.0,
-            failed=sorted(work.failed),
+            failed=_joined(work.failed),
             note=_note(work.plan),
         )
+
+
+def _settle(plan: Plan, listed: int | str | None, limits: Limits) -> Plan:
+    """A plan with what was found about the beginning of its series."""
+    if isinstance(listed, int):
+        return after_listing(plan, listed, limits)
+    return plan if listed is None else replace(plan, problem=listed)
+
+
+def _joined(failed: list[tuple[Window, str]]) -> list[tuple[Window, str]]:
+    """The windows that failed, those with the same reason joined where they touch."""
+    reasons: dict[str, list[Window]] = defaultdict(list)
+    for window, reason in failed:
+        reasons[reason].append(window)
+    return sorted((window, why) for why, all_of in reasons.items() for window in union(all_of))
 
 
 class _Tally:

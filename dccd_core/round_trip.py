@@ -66,7 +66,7 @@ def edit(text: str, change: Callable[[Any, Append, Remove], None]) -> list[str]:
         mark = getattr(error, "problem_mark", None)
         raise NotKept((mark.line + 1 if mark else 1) + head.count("\n")) from error
     made = _GONE_LINE.sub("", _dump(yaml, data))
-    made = made if body.endswith("\n") else made.removesuffix("\n")
+    made = made.rstrip() + body[len(body.rstrip()) :]
     newline = "\r\n" if "\r\n" in text else "\n"
     return [(head + new).replace("\n", newline) for new in (_old_spaces(body, made), made)]
 
@@ -135,7 +135,7 @@ def _remove(sequence: Any, index: int) -> None:
     if _is_block(sequence):
         comments, at = _comments(sequence, index)
         list.__setitem__(sequence, index, _GONE)  # its own method would keep the quotes
-        sequence.ca.items[index] = [comments[at], None, None, None]
+        sequence.ca.items.setdefault(index, [None] * 4)[0] = comments[at]
     else:
         del sequence[index]
 

@@ -4,7 +4,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import date, datetime
 from difflib import get_close_matches
 from threading import Event
@@ -24,41 +23,12 @@ from dccd_pipelines.candle_run import END_TAG, QUIET_TAG, START_TAG
 from dccd_pipelines.defs.candles import candle_assets, group_name
 from dccd_pipelines.instance import open_instance
 from dccd_pipelines.partitions import year_tags, yearly
+from dccd_pipelines.report import Report, SeriesPlan
 from dccd_pipelines.resources import Collectors
 
 T = TypeVar("T")
 Moment = datetime | date | str | int | None
 Bounds = tuple[int | None, int | None]
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesPlan:
-    """What is missing of one series: its windows, and the requests and seconds they take."""
-
-    series: Series
-    missing: list[Window]
-    requests: int
-    seconds: float
-
-
-@dataclass(slots=True)
-class Report:
-    """What a backfill did, or with `dry_run` would do.
-
-    `rows` were added and `revised` replaced; `failed` names each window that is still missing,
-    with its reason; `runs` are the ids of Dagster's runs.
-    """
-
-    plans: list[SeriesPlan]
-    rows: int = 0
-    revised: int = 0
-    failed: list[str] = field(default_factory=list)
-    runs: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is missing of what was asked for."""
-        return not self.failed
 
 
 def run_once(
@@ -109,11 +79,13 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
     groups = [work] if parallel and work else _by(work, lambda p: group_name(p.cell.series))
     cancel = cancel or Event()
 
+    failed: dict[tuple[Series, str], list[Window]] = defaultdict(list)
+
     def finished(outcome: Outcome) -> None:
         report.rows += outcome.added
         report.revised += outcome.revised
-        cell = outcome.cell
-        report.failed += [f"{cell.series} {window}: {why}" for window, why in outcome.failed]
+        for window, why in outcome.failed:
+            failed[outcome.cell.series, why].append(window)
 
     collectors = Collectors(config, progress, finished, cancel)
     tags = _tags(bounds, quiet=quiet)
@@ -126,9 +98,12 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
         except BaseException:
             cancel.set()
             raise
-    for run_id, error in results:
-        report.runs.append(run_id)
-        report.failed += [error] if error and report.ok else []
+    report.runs = [run_id for run_id, _ in results]
+    report.failed = [
+        f"{one} {w}: {why}" for (one, why), all_of in failed.items() for w in union(all_of)
+    ]
+    if report.ok:  # then a run that failed did so for a reason of its own
+        report.failed = [error for _, error in results if error]
     return report
 
 
@@ -160,10 +135,11 @@ def summarize(plans: Sequence[Plan]) -> list[SeriesPlan]:
     found = []
     for group in _by(plans, lambda plan: plan.cell.series):
         series = group[0].cell.series
-        requests = sum(len(plan.pages) for plan in group)
+        problem = next((plan.problem for plan in group if plan.problem), "")
+        requests = 0 if problem else sum(len(plan.pages) for plan in group)
         missing = union(window for plan in group for window in plan.missing)
         seconds = estimate(requests, load(series.exchange).limits, THREADS)
-        found.append(SeriesPlan(series, missing, requests, seconds))
+        found.append(SeriesPlan(series, missing, requests, seconds, problem))
     return found
 
 

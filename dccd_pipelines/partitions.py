@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from dccd_core.collection import FIRST_YEAR
 from dccd_core.config import Config
 from dccd_core.models import Series, moment
 from dccd_core.store.datastore import DataStore
 
-FIRST_YEAR = 2011  # no exchange of ours is older
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 

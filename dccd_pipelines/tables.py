@@ -13,7 +13,7 @@ from dccd_core.health import JobMetrics
 from dccd_core.models import SECOND, Series, Window, moment, span_label
 from dccd_core.store.gaps import Gap
 from dccd_core.store.inventory import InventoryRow
-from dccd_pipelines.backfill import Report
+from dccd_pipelines.report import Report
 
 Show = Callable[[int], str]
 
@@ -48,6 +48,9 @@ def plan_table(report: Report, show: Show) -> Table:
         if len(plan.missing) > 5:
             windows += f"\n… {len(plan.missing) - 5} more"
         about = duration(plan.seconds) if plan.requests else "–"
+        if plan.problem:
+            made.add_row(str(plan.series), "", Text(plan.problem, style="bold red"), "", "")
+            continue
         made.add_row(str(plan.series), f"{candles:,}", windows, f"{plan.requests:,}", about)
     return made
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from dccd_core.models import SECOND, Channel, Symbol, Window
 
 T = TypeVar("T")
+_INT64 = np.iinfo(np.int64)
 
 
 class ExchangeError(Exception):
@@ -216,13 +217,26 @@ def nameable(*codes: str) -> bool:
 
 
 def integers(values: Sequence[int], scale: int = 1) -> NDArray[np.int64]:
-    """A column of integers, each multiplied by `scale` (1000 turns milliseconds into ours)."""
-    return np.fromiter(values, np.int64, len(values)) * scale
+    """A column of integers, each multiplied by `scale` (1000 turns milliseconds into ours).
+
+    BadAnswer if one does not fit 64 bits.
+    """
+    try:
+        column = np.fromiter(values, np.int64, len(values))
+    except OverflowError as error:
+        raise BadAnswer("a number of more than 64 bits") from error
+    most = _INT64.max // scale
+    if scale != 1 and ((column > most) | (column < -most)).any():
+        raise BadAnswer("a number that is no time")
+    return column * scale
 
 
 def floats(values: Sequence[float]) -> NDArray[np.float64]:
-    """A column of prices or amounts."""
-    return np.fromiter(values, np.float64, len(values))
+    """A column of prices or amounts; BadAnswer if one is NaN or infinite."""
+    column = np.fromiter(values, np.float64, len(values))
+    if not np.isfinite(column).all():
+        raise BadAnswer("a number that is not finite")
+    return column
 
 
 def retry_after(answer: Answer) -> float | None:
