@@ -50,8 +50,17 @@ def fetch_page(
     """
     request = exchange.candles_request(instrument, series.span, window)
 
+    earliest = window.start - exchange.limits.page * series.span * SECOND
+
     def read(answer: Answer) -> Asked:
-        return read_candles(exchange, instrument, series, answer)
+        asked = read_candles(exchange, instrument, series, answer)
+        # more than a page before what was asked: this is an answer to something else
+        if exchange.gapless and len(asked.candles) and asked.candles.time[0] < earliest:
+            raise BadAnswer(
+                f"{exchange.title}: asked from {iso(window.start)} on, it answers with a candle of "
+                f"{iso(int(asked.candles.time[0]))}"
+            )
+        return asked
 
     answer = ask(request, read)
     known = inside(answer.candles, Window(window.start, closed_end(series, window, answer)))

@@ -76,7 +76,7 @@ def _cut(series: Series, windows: Iterable[Window], page: int) -> Iterator[Windo
 def after_listing(plan: Plan, listed: int, limits: Limits) -> Plan:
     """The plan without what lies before the first candle."""
     series = plan.cell.series
-    exists = Window(series.floor(listed), plan.cell.window.end)
+    exists = Window(series.floor(listed), series.grid(plan.cell.window).end)
     wanted = clip(plan.pages, exists) if exists.start < exists.end else []
     missing = clip(plan.missing, exists) if exists.start < exists.end else []
     return replace(

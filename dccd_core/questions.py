@@ -24,6 +24,8 @@ from dccd_core.store.datastore import DataStore
 
 T = TypeVar("T")
 
+STEPS = 20  # of a search for the first candle; those that we know need at most eight
+
 
 class Questions:
     """Asks one exchange; safe to use from several threads."""
@@ -94,9 +96,11 @@ class Questions:
             return found
 
         found: int | Request = self._exchange.first_candle_request(instrument, series.span)
-        while isinstance(found, Request):
+        for _ in range(STEPS):
+            if not isinstance(found, Request):
+                return series.floor(found)
             found = self._asker(series)(found, read)
-        return series.floor(found)
+        raise BadAnswer(f"{self._exchange.title}: no beginning of {series} after {STEPS} requests")
 
     def _last(self, series: Series, instrument: Instrument) -> int:
         def read(answer: Answer) -> int:

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.scalarstring import FoldedScalarString, LiteralScalarString
 from ruamel.yaml.tokens import CommentToken
 
 Append = Callable[[Any, Any], None]
@@ -62,13 +63,13 @@ def edit(text: str, change: Callable[[Any, Append, Remove], None]) -> list[str]:
         change(data, _append, _remove)
     except NotKept as error:
         raise NotKept(error.line + head.count("\n")) from error
-    except YAMLError as error:  # of what PyYAML reads, that is a tab between words
+    except (YAMLError, KeyError) as error:  # what only PyYAML reads: `{a:[b]}`, keys with a tag
         mark = getattr(error, "problem_mark", None)
         raise NotKept((mark.line + 1 if mark else 1) + head.count("\n")) from error
     made = _GONE_LINE.sub("", _dump(yaml, data))
-    made = made.rstrip() + body[len(body.rstrip()) :]
-    newline = "\r\n" if "\r\n" in text else "\n"
-    return [(head + new).replace("\n", newline) for new in (_old_spaces(body, made), made)]
+    end = body[len(body.rstrip()) :]
+    texts = [head + new.rstrip() + end for new in (_old_spaces(body, made), made)]
+    return [new.replace("\n", "\r\n") if "\r\n" in text else new for new in texts]
 
 
 def _indent(yaml: YAML, data: CommentedMap) -> None:
@@ -154,4 +155,6 @@ def _comments(holder: Any, key: Any) -> tuple[list[Any], int]:
     while _is_block(holder[key]):
         holder = holder[key]
         key = list(holder)[-1] if isinstance(holder, CommentedMap) else len(holder) - 1
+    if isinstance(holder[key], FoldedScalarString | LiteralScalarString):
+        raise NotKept(holder.lc.data[key][0] + 1)  # a comment below it is out of reach
     return holder.ca.items.setdefault(key, [None] * 4), 2 * isinstance(holder, CommentedMap)

@@ -68,8 +68,11 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
     """
     series = choose(config, exchange, pairs)
     bounds = (_moment(config, start), _moment(config, end))
+    cancel = cancel or Event()
     plans = [
-        plan for one in _by(series, lambda one: one.exchange) for plan in _plan(config, one, bounds)
+        plan
+        for one in _by(series, lambda one: one.exchange)
+        for plan in _plan(config, one, bounds, cancel)
     ]
     report = Report(summarize(plans))
     planned(report)
@@ -77,8 +80,6 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
         return report
     work = [plan for plan in plans if plan.pages]
     groups = [work] if parallel and work else _by(work, lambda p: group_name(p.cell.series))
-    cancel = cancel or Event()
-
     failed: dict[tuple[Series, str], list[Window]] = defaultdict(list)
 
     def finished(outcome: Outcome) -> None:
@@ -143,10 +144,10 @@ def summarize(plans: Sequence[Plan]) -> list[SeriesPlan]:
     return found
 
 
-def _plan(config: Config, series: list[Series], bounds: Bounds) -> list[Plan]:
+def _plan(config: Config, series: list[Series], bounds: Bounds, cancel: Event) -> list[Plan]:
     now = time.time_ns() // 1_000
     todo = [cell for one in series for cell in cells(one, wanted(config, one, now, *bounds))]
-    with open_collector(config, series[0].exchange) as collector:
+    with open_collector(config, series[0].exchange, cancel=cancel) as collector:
         return collector.plan(todo)
 
 

@@ -118,7 +118,8 @@ class CandleRun:
             told = {"error": windows, "rows_added": dg.MetadataValue.int(outcome.added)}
             yield dg.AssetObservation(key, partition=cell.period, metadata=told)
         elif outcome.added or outcome.revised or QUIET_TAG not in self._tags:
-            metadata = materialization_metadata(self._store, outcome)
+            last = cell.period == self._years[-1]
+            metadata = materialization_metadata(self._store, outcome, last=last)
             yield dg.AssetMaterialization(key, partition=cell.period, metadata=metadata)
 
     def _record(self, series: Series, outcomes: Sequence[Outcome]) -> None:

@@ -37,10 +37,11 @@ COLUMNS = dg.TableSchema(
 BULK = 100
 
 
-def materialization_metadata(store: DataStore, outcome: Outcome) -> Metadata:
+def materialization_metadata(store: DataStore, outcome: Outcome, *, last: bool) -> Metadata:
     """Figures of one stored year; the newest year has a look at its newest rows.
 
-    Previews cost kilobytes in Dagster's database, so older years have none.
+    Previews cost kilobytes in Dagster's database, so older years have none: `last` says that the
+    run has no later year, since in a backfill each year is the newest when it is stored.
     """
     cell, series = outcome.cell, outcome.cell.series
     parts = store.parts(series, cell.period)
@@ -60,7 +61,7 @@ def materialization_metadata(store: DataStore, outcome: Outcome) -> Metadata:
         found["first"] = dg.MetadataValue.timestamp(moment(min(times)))
         found["last"] = dg.MetadataValue.timestamp(moment(max(times)))
         found["path"] = dg.MetadataValue.path(str(parts[0].path.absolute()))
-        if store.existing_periods(series)[-1] == cell.period:
+        if last and store.existing_periods(series)[-1] == cell.period:
             newest = store.load(series, max(times) - 4 * series.span * SECOND)
             found["preview"] = dg.MetadataValue.md(_markdown(newest))
         if outcome.added >= BULK:

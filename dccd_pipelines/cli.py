@@ -5,10 +5,9 @@ and `inventory` do without.
 """
 
 import json
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -20,13 +19,22 @@ from rich.console import Console
 
 from dccd_core.config import ConfigError, load_config, resolve_config_path
 from dccd_core.config_edit import add_pair, remove_pair
-from dccd_core.exchanges import load_all
 from dccd_core.health import HealthMonitor
-from dccd_core.models import span_label
 from dccd_core.store.datastore import DataStore
 from dccd_pipelines.cron import closing_cron
+from dccd_pipelines.options import (
+    ConfigOption,
+    ExchangeOption,
+    JsonOption,
+    PairsOption,
+    complete_exchange,
+    complete_pair,
+    complete_span,
+)
+from dccd_pipelines.pairs_option import PAIRS, PairsCommand
 from dccd_pipelines.progress import LiveProgress
 from dccd_pipelines.report import Report
+from dccd_pipelines.signals import stop_signals
 from dccd_pipelines.tables import (
     duration,
     gap_table,
@@ -47,64 +55,27 @@ WIDTH = None if sys.stdout.isatty() else 150
 out, err = Console(width=WIDTH), Console(stderr=True, width=WIDTH)
 
 
-def _complete_exchange() -> list[str]:
-    return list(load_all())
-
-
-def _complete_pair() -> list[str]:
-    try:
-        return sorted({str(series.symbol) for series in load_config().series()})
-    except ConfigError:
-        return []
-
-
-def _complete_span() -> list[str]:
-    return sorted({span_label(span) for one in load_all().values() for span in one.spans})
-
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="The configuration file.", show_default="./config.yml"),
-]
-ExchangeOption = Annotated[
-    str | None, typer.Option("--exchange", "-e", autocompletion=_complete_exchange)
-]
-PairsOption = Annotated[
-    list[str] | None,
-    typer.Option("--pairs", "-p", help="One or several.", autocompletion=_complete_pair),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
-
-
 def main() -> None:
     """Run the command line: errors that a user can mend are one message, not a traceback."""
     try:
-        app(args=spread(sys.argv[1:]), prog_name="dccd")
+        app(prog_name="dccd")
     except (ConfigError, ValueError) as error:
-        err.print(str(error), style="red", markup=False, highlight=False)
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 
-def spread(arguments: Sequence[str]) -> list[str]:
-    """`--pairs A B` as `--pairs A --pairs B`, which the parser understands."""
-    made: list[str] = []
-    option = ""
-    for argument in arguments:
-        if argument.startswith("-"):
-            option = argument if argument in ("--pairs", "-p") else ""
-        elif option and made[-1] != option:
-            made.append(option)
-        made.append(argument)
-    return made
+def _say(text: str) -> None:
+    """Print a line that may hold a path: whole, whatever its width and its brackets."""
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def validate(config: ConfigOption = None) -> None:
     """Check the configuration and show what it stands for."""
     loaded = load_config(config)
-    out.print(f"Config: {loaded.path}", highlight=False)
+    _say(f"Config: {loaded.path}")
     settings = loaded.settings
-    out.print(f"data_path: {settings.data_path.absolute()}   timezone: {loaded.timezone}")
+    _say(f"data_path: {settings.data_path.absolute()}   timezone: {loaded.timezone}")
     show = short_moment(loaded)
     shown = table("series", "from", "schedule (UTC)", ">attempts")
     for series, job in loaded.jobs.items():
@@ -123,7 +94,7 @@ def validate(config: ConfigOption = None) -> None:
     out.print("Config is valid.", style="green")
 
 
-@app.command()
+@app.command(cls=PairsCommand)
 def backfill(
     config: ConfigOption = None,
     exchange: ExchangeOption = None,
@@ -195,18 +166,14 @@ def _stoppable() -> Iterator[Event]:
     """An event that Ctrl-C or SIGTERM sets; the second one ends the program at once."""
     cancel = Event()
 
-    def stop(number: int, _: object) -> None:
+    def stop(number: int) -> None:
         if cancel.is_set():
             raise SystemExit(128 + number)
         cancel.set()
         err.print("Stopping; what is stored stays. Once more to leave at once.")
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with stop_signals(stop):
         yield cancel
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @app.command()
@@ -241,7 +208,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         out.print(status_table(loaded, metrics, ages))
 
 
-@app.command()
+@app.command(cls=PairsCommand)
 def inventory(
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -274,34 +241,34 @@ def inventory(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=PairsCommand)
 def add(
-    exchange: Annotated[str, typer.Option("--exchange", "-e", autocompletion=_complete_exchange)],
-    pairs: Annotated[list[str], typer.Option("--pairs", "-p", help="One or several.")],
-    span: Annotated[str, typer.Option("--span", "-s", autocompletion=_complete_span)],
+    exchange: Annotated[str, typer.Option("--exchange", "-e", autocompletion=complete_exchange)],
+    pairs: Annotated[list[str], typer.Option(*PAIRS, help="One or several.")],
+    span: Annotated[str, typer.Option("--span", "-s", autocompletion=complete_span)],
     config: ConfigOption = None,
 ) -> None:
     """Add pairs to the configuration file, keeping its comments and order."""
     edit = add_pair(resolve_config_path(config), exchange, pairs, span)
     for series in edit.unchanged:
-        out.print(f"{series} is there already")
+        _say(f"{series} is there already")
     for series in edit.changed:
-        out.print(f"{series} added to {edit.path}", highlight=False)
+        _say(f"{series} added to {edit.path}")
     if edit.changed:
         out.print("A running Dagster sees it after 'Reload definitions' (Deployment page).")
 
 
-@app.command()
+@app.command(cls=PairsCommand)
 def remove(
-    exchange: Annotated[str, typer.Option("--exchange", "-e", autocompletion=_complete_exchange)],
-    pairs: Annotated[list[str], typer.Option("--pairs", "-p", autocompletion=_complete_pair)],
-    span: Annotated[str, typer.Option("--span", "-s", autocompletion=_complete_span)],
+    exchange: Annotated[str, typer.Option("--exchange", "-e", autocompletion=complete_exchange)],
+    pairs: Annotated[list[str], typer.Option(*PAIRS, autocompletion=complete_pair)],
+    span: Annotated[str, typer.Option("--span", "-s", autocompletion=complete_span)],
     config: ConfigOption = None,
 ) -> None:
     """Take pairs out of the configuration file. Their data stays on disk."""
     edit = remove_pair(resolve_config_path(config), exchange, pairs, span)
     for series in edit.changed:
-        out.print(f"{series} removed from {edit.path}; its files stay", highlight=False)
+        _say(f"{series} removed from {edit.path}; its files stay")
 
 
 @app.command()

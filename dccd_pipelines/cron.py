@@ -9,7 +9,7 @@ def closing_cron(span: int) -> str:
     """The cron text that fires as candles of a span close.
 
     Where cron cannot say it (every 90 minutes, every three days) it fires at the largest step
-    that divides the span.
+    that divides the span; every minute is as often as cron can.
     """
     if span % WEEK == 0:
         return "0 0 * * 1"
@@ -17,7 +17,7 @@ def closing_cron(span: int) -> str:
         return "0 0 * * *"
     if span % HOUR == 0:
         return f"0 {_step(span // HOUR, 24)} * * *"
-    return f"{_step(span // MINUTE, 60)} * * * *"
+    return f"{_step(max(1, span // MINUTE), 60)} * * * *"
 
 
 def _step(units: int, circle: int) -> str:

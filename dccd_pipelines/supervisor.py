@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from types import FrameType
 
 from dccd_core.config import Config, child_environment
 from dccd_core.store.files import write_bytes
 from dccd_pipelines.instance import dagster_home
 from dccd_pipelines.ports import free_port, is_free, listens
+from dccd_pipelines.signals import stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def supervise(config: Config, host: str, port: int, say: Callable[[str], None]) 
             raise ValueError(f"the UI cannot listen on {host}:{port}; choose another --port")
         children = _children(config, host, port)
         stop = Event()
-        with _signals(stop):
+        with stop_signals(lambda _: stop.set()):
             for child in children:
                 child.start()
                 _await_port(child, stop)
@@ -139,19 +139,6 @@ def _stop(children: list[Child]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-@contextmanager
-def _signals(stop: Event) -> Iterator[None]:
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 """BitMEX: perpetuals, futures and spot, API v1. https://www.bitmex.com/api/explorer/"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -56,21 +55,10 @@ class Market(msgspec.Struct, rename="camel"):
     expiry: Time | None
 
 
-class Details(msgspec.Struct):
-    """What an error says."""
-
-    message: str
-
-
-class Error(msgspec.Struct):
-    """The body of an error: {"error": {"message": …, "name": "HTTPError"}}."""
-
-    error: Details
-
-
 BUCKETS = msgspec.json.Decoder(list[Bucket])
 MARKETS = msgspec.json.Decoder(list[Market])
-ERROR = msgspec.json.Decoder(Error)
+# {"error": {"message": …, "name": "HTTPError"}}
+ERROR = msgspec.json.Decoder(dict[Literal["error"], dict[str, str]])
 # CFI codes of /instrument. Not here: indices, options, prediction and rate markets.
 PERPETUAL, DATED, SPOT = {"FFWCSX", "FFWCSF", "FFSCSX"}, {"FFCCSX", "FFMCSX"}, {"IFXXXP"}
 MOST_MARKETS = 500
@@ -104,9 +92,8 @@ class Bitmex(Exchange):
             )
         if answer.status >= 500:
             raise Unavailable(f"BitMEX: HTTP {answer.status}: {text}")
-        if text.startswith("Unknown or expired symbol"):
-            raise UnknownSymbol(f"BitMEX: {text}")
-        raise Rejected(f"BitMEX: HTTP {answer.status}: {text}")
+        unknown = text.startswith("Unknown or expired symbol")
+        raise (UnknownSymbol if unknown else Rejected)(f"BitMEX: HTTP {answer.status}: {text}")
 
     def used(self, answer: Answer) -> float | None:
         """The part of the bucket of tokens that is empty."""
@@ -161,8 +148,7 @@ class Bitmex(Exchange):
 
     def last_candle_request(self, instrument: Instrument, span: int) -> Request:
         """The newest closed bucket."""
-        request = self._buckets(instrument, span, 1, {})
-        return replace(request, params=request.params | {"reverse": "true"})
+        return self._buckets(instrument, span, 1, {"reverse": "true"})
 
     def _buckets(
         self, instrument: Instrument, span: int, count: int, bounds: dict[str, str]
@@ -172,7 +158,6 @@ class Bitmex(Exchange):
             "partial": "false",
             "symbol": instrument.name,
             "count": str(count),
-            "reverse": "false",
         }
         return Request("/trade/bucketed", question | bounds, self.limits.page_weight)
 
@@ -182,10 +167,13 @@ class Bitmex(Exchange):
         rows = [row for row in decode(BUCKETS, answer.body) if not _unborn(row)]
         return Candles(
             integers([microseconds(row.timestamp) - span * SECOND for row in rows]),
-            *(floats(_prices(rows, name)) for name in ("open", "high", "low", "close")),
-            volume=floats([row.home_notional for row in rows]),
-            quote_volume=floats([row.foreign_notional for row in rows]),
-            trades=integers([row.trades for row in rows]),
+            floats(_prices([row.open for row in rows])),
+            floats(_prices([row.high for row in rows])),
+            floats(_prices([row.low for row in rows])),
+            floats(_prices([row.close for row in rows])),
+            floats([row.home_notional for row in rows]),
+            floats([row.foreign_notional for row in rows]),
+            integers([row.trades for row in rows]),
         )
 
 
@@ -194,10 +182,10 @@ def _unborn(row: Bucket) -> bool:
     return row.trades == 0 and row.open is row.high is row.low is row.close is None
 
 
-def _prices(rows: Iterable[Bucket], name: str) -> list[float]:
-    prices = [getattr(row, name) for row in rows]
-    if None in prices:
-        raise BadAnswer(f"BitMEX: a candle without {name}")
+def _prices(column: list[float | None]) -> list[float]:
+    prices = [price for price in column if price is not None]
+    if len(prices) != len(column):
+        raise BadAnswer("BitMEX: a candle that lacks a price")
     return prices
 
 
@@ -209,9 +197,8 @@ def _instruments_request(start: int) -> Request:
 def _instruments(markets: Iterable[Market]) -> Iterable[Instrument]:
     """Markets that can be traded, or could be, and named.
 
-    Several contracts of a pair differ by the currency in which they settle: ETHUSD and
-    ETHUSD_ETH. The pair's name belongs to the one without a suffix, whether it trades or not;
-    spot is named BASE_QUOTE and has no such suffix.
+    Several contracts of a pair differ by the currency in which they settle: ETHUSD, ETHUSD_ETH.
+    The pair's name belongs to the one without a suffix. (Spot is always named BASE_QUOTE.)
     """
     for market in markets:
         contract = _contract(market)
@@ -238,8 +225,8 @@ def _contract(market: Market) -> str | None:
 
 def _error_text(body: bytes) -> str:
     try:
-        return ERROR.decode(body).error.message
-    except (msgspec.DecodeError, msgspec.ValidationError):
+        return ERROR.decode(body)["error"]["message"]
+    except (msgspec.DecodeError, msgspec.ValidationError, KeyError):
         return repr(body[:80])
 
 
@@ -250,5 +237,4 @@ def _number(answer: Answer, header: str) -> int | None:
 
 
 def _iso(time: int) -> str:
-    """As BitMEX writes times, with milliseconds."""
     return moment(time).isoformat(timespec="milliseconds").replace("+00:00", "Z")

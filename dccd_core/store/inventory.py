@@ -70,7 +70,7 @@ def _series(root: Path) -> Iterator[tuple[Series, list[str]]]:
     """Every folder `exchange/ohlc/PAIR/span` that holds Parquet files, and their stems."""
     stems: dict[str, set[str]] = defaultdict(set)
     base = len(str(root)) + 1
-    pending = [str(root)]
+    pending = [str(root)] if root.exists() else []
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in entries:

@@ -8,7 +8,6 @@ import dagster as dg
 from dccd_core.config import Config
 from dccd_core.exchanges import load
 from dccd_core.models import Series, span_label
-from dccd_core.store.datastore import DataStore
 from dccd_pipelines.candle_run import CHECK, QUIET_TAG, CandleRun, Event
 from dccd_pipelines.cards import COLUMNS
 from dccd_pipelines.cron import closing_cron
@@ -133,7 +132,6 @@ def candle_schedule(config: Config, cron: str, series: list[Series]) -> dg.Sched
         selection=dg.AssetSelection.assets(*(asset_key(one) for one in series)),
         tags={QUIET_TAG: "true"},
     )
-    store = DataStore(config.settings.data_path)
 
     @dg.schedule(
         name=f"{name}_schedule",
@@ -147,7 +145,9 @@ def candle_schedule(config: Config, cron: str, series: list[Series]) -> dg.Sched
         going = dg.RunsFilter(job_name=f"{name}_job", statuses=UNFINISHED)
         if running := context.instance.get_runs(going, limit=1):
             return dg.SkipReason(f"run {running[0].run_id} has not ended; it collects up to now")
-        years = due_years(store, series, context.scheduled_execution_time)
+        years = due_years(config, series, context.scheduled_execution_time)
+        if not years:
+            return dg.SkipReason("the configured start has not come yet")
         return dg.RunRequest(tags=year_tags(years))
 
     return tick

@@ -1,0 +1,273 @@
+"""Coinbase Exchange, market data by REST: candles, trades, products, time.
+
+https://docs.cdp.coinbase.com/exchange/introduction/welcome. From general knowledge and not
+documented: the words for bounds that are no times or turned round.
+"""
+
+import json
+import time
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from dccd_sandbox import spans
+from dccd_sandbox.candles import CLOSE, TIME, VOLUME, Rows, empty, numbers
+from dccd_sandbox.clock import epoch_ms, iso
+from dccd_sandbox.exchanges.base import Exchange, World
+from dccd_sandbox.http import Body, Candles, Reply, Request
+from dccd_sandbox.limits import WeightLimit
+from dccd_sandbox.market import Market
+from dccd_sandbox.spans import DAY_MS
+from dccd_sandbox.synthetic import SyntheticMarket
+
+GRANULARITIES = (60, 300, 900, 3_600, 21_600, 86_400)
+_MOST, _NEWEST = 300, 350
+_MOST_TRADES = 1_000
+_RATE, _BURST = 10.0, 15.0
+_UNPAGED = "cache-control", "public, max-age=300"
+
+
+class Refused(Exception):
+    """HTTP status and message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class TokenBucket(WeightLimit):
+    """Ten requests a second, fifteen at once; a limit of 0 is none."""
+
+    def reset(self) -> None:
+        """A full bucket."""
+        super().reset()
+        self._tokens, self._filled = _BURST, time.monotonic()
+
+    def allows(self) -> bool:
+        """Take a token if there is one. `highest` is how many were out at once."""
+        now = time.monotonic()
+        self._tokens = min(_BURST, self._tokens + (now - self._filled) * _RATE)
+        self._filled = now
+        if self.limit and self._tokens < 1:
+            return False
+        self._tokens -= 1
+        self.highest = max(self.highest, round(_BURST - self._tokens))
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Print:
+    """A trade: price and size as integers of the market, time in ms; `buy` of the taker."""
+
+    number: int
+    time: int
+    ticks: int
+    lots: int
+    buy: bool
+
+
+class Coinbase(Exchange):
+    """Each market as a product BASE-QUOTE."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.limit: TokenBucket = TokenBucket(world.weight_limit)
+        self._products = {f"{m.base}-{m.quote}": m for m in world.markets.values()}
+
+    def answer(self, request: Request, path: str) -> Reply:
+        """A reply; errors are {"message"}."""
+        if not self.limit.allows():
+            return self.refusal(429, 0)
+        sent = dict(request.query)
+        try:
+            match path.strip("/").split("/"):
+                case ["products"]:
+                    return _json([self._product(name) for name in self._products])
+                case ["products", name]:
+                    self._market(name)
+                    return _json(self._product(name))
+                case ["products", name, "candles"]:
+                    return self._candles(self._market(name), sent)
+                case ["products", name, "trades"]:
+                    return self._trades(self._market(name), sent)
+                case ["time"]:
+                    now = self.world.clock.now()
+                    return _json({"iso": _iso(now), "epoch": now / 1_000})
+        except Refused as error:
+            return _json({"message": str(error)}, error.status)
+        return _json({"message": "NotFound"}, 404)
+
+    def refusal(self, status: int, retry_after: int) -> Reply:
+        """Too many requests; no header tells how long to wait, and no ban is documented."""
+        return _json({"message": "Public rate limit exceeded"}, 429)
+
+    def forget(self) -> None:
+        """Nothing is kept."""
+
+    def _market(self, name: str) -> Market:
+        if name not in self._products:
+            raise Refused(404, "NotFound")
+        return self._products[name]
+
+    def _product(self, name: str) -> dict[str, object]:
+        market = self._products[name]
+        ended = market.last_ms is not None and market.last_ms < self.world.clock.now() - DAY_MS
+        return {
+            "id": name,
+            "base_currency": market.base,
+            "quote_currency": market.quote,
+            "quote_increment": _decimal(1, market.digits.price),
+            "base_increment": _decimal(1, market.digits.amount),
+            "display_name": name,
+            "min_market_funds": "1",
+            **dict.fromkeys(("margin_enabled", "post_only", "limit_only", "cancel_only"), False),
+            "status": "delisted" if ended else "online",
+            "status_message": "",
+            "trading_disabled": ended,
+            "fx_stablecoin": False,
+            "max_slippage_percentage": "0.03000000",
+            "auction_mode": False,
+            "high_bid_limit_percentage": "",
+        }
+
+    def _candles(self, market: Market, sent: Mapping[str, str]) -> Reply:
+        text = sent.get("granularity", "")
+        if text not in map(str, GRANULARITIES):
+            raise Refused(400, "Unsupported granularity")
+        span, now = int(text), self.world.clock.now()
+        whole = "start" in sent and "end" in sent
+        if whole:
+            start, end = _moment(sent, "start"), _moment(sent, "end")
+            if start > end:
+                raise Refused(400, "start must be before end")
+            if end - start > _MOST * span * 1_000:
+                raise Refused(
+                    400,
+                    "granularity too small for the requested time range. "
+                    f"Count of aggregations requested exceeds {_MOST}",
+                )
+        else:
+            start, end = now - (_NEWEST - 1) * span * 1_000, now
+
+        def rows() -> Rows:
+            # The bar that `start` is in precedes it, and comes all the same.
+            if market.source_span(span) is None:
+                return empty()
+            found = market.candles(span, spans.open_of(start, span), end, now)
+            return found[found[:, VOLUME] > 0]
+
+        def encode(found: Rows) -> bytes:
+            return _encode(found, market)
+
+        headers = () if whole else (_UNPAGED,)
+        return Reply(200, Body(encode(rows())), headers, Candles(rows, encode))
+
+    def _trades(self, market: Market, sent: Mapping[str, str]) -> Reply:
+        limit = min(_integer(sent, "limit") or _MOST_TRADES, _MOST_TRADES)
+        after, before = _integer(sent, "after"), _integer(sent, "before") or 0
+        now = self.world.clock.now()
+        newest = _newest(market, now)
+        last = newest if after is None else min(newest, after - 1)
+        first = max(before, last - limit, 0) + 1
+        found = _prints(market, first, last, now)[::-1]
+        digits = market.digits
+        entries = [
+            {
+                "trade_id": one.number,
+                "side": "sell" if one.buy else "buy",  # of the maker
+                "size": _decimal(one.lots, digits.amount),
+                "price": _decimal(one.ticks, digits.price),
+                "time": _iso(one.time),
+            }
+            for one in found
+        ]
+        cursors = (("cb-before", found[0].number), ("cb-after", found[-1].number)) if found else ()
+        return _json(entries, 200, tuple((name, str(number)) for name, number in cursors))
+
+
+EXCHANGE = Coinbase
+
+
+def _newest(market: Market, now: int) -> int:
+    """The id of the last trade up to now. Of a market that is no tape of trades there is one trade
+    for each of its candles, and the id is the number of the candle since the first."""
+    if now < market.first_ms:
+        return 0
+    if isinstance(market, SyntheticMarket):
+        day = now // DAY_MS
+        return market.trades_before(day) + len(market.trades(day).until(now))
+    last = now if market.last_ms is None else min(now, market.last_ms)
+    return (last - market.first_ms) // (_shortest(market) * 1_000) + 1
+
+
+def _prints(market: Market, first: int, last: int, now: int) -> list[Print]:
+    """Trades first..last, in order."""
+    if first > last:
+        return []
+    if isinstance(market, SyntheticMarket):
+        return _tape(market, first, last)
+    step = _shortest(market) * 1_000
+    start, end = (market.first_ms + (number - 1) * step for number in (first, last))
+    rows = market.candles(step // 1_000, start, end, now)
+    return [
+        Print((row[TIME] - market.first_ms) // step + 1, row[TIME], row[CLOSE], row[VOLUME], True)
+        for row in rows[rows[:, VOLUME] > 0].tolist()
+    ]
+
+
+def _tape(market: SyntheticMarket, first: int, last: int) -> list[Print]:
+    """The market counts its trades from 0, Coinbase from 1."""
+    day0 = market.first_ms // DAY_MS
+    days = range(day0, day0 + 100 * 366)
+    found: list[Print] = []
+    day = days[bisect_right(days, first - 1, key=market.trades_before) - 1]
+    while market.trades_before(day) < last:
+        trades = market.trades(day)
+        part = trades.between(max(0, first - 1 - trades.first_id), last - trades.first_id)
+        columns = (part.time, part.ticks, part.lots, part.buy)
+        lines = zip(*(column.tolist() for column in columns), strict=True)
+        found += [Print(part.first_id + 1 + n, *line) for n, line in enumerate(lines)]
+        day += 1
+    return found
+
+
+def _shortest(market: Market) -> int:
+    return next(span for span in (*GRANULARITIES, spans.WEEK) if market.source_span(span))
+
+
+def _encode(rows: Rows, market: Market) -> bytes:
+    """Newest first: seconds, then LOW before high, and numbers without quotes."""
+    opened, o, high, low, close, volume, *_ = numbers(rows, market.digits)
+    seconds = [moment // 1_000 for moment in opened]
+    table = list(zip(seconds, low, high, o, close, volume, strict=True))
+    return json.dumps(table[::-1], separators=(",", ":")).encode()
+
+
+def _moment(sent: Mapping[str, str], name: str) -> int:
+    """A bound in ms, sent as ISO text or as seconds."""
+    text = sent[name]
+    try:
+        return int(text) * 1_000 if text.isdigit() else epoch_ms(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        raise Refused(400, f"Invalid {name}") from None
+
+
+def _integer(sent: Mapping[str, str], name: str) -> int | None:
+    text = sent.get(name, "")
+    if text and not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Refused(400, f"invalid {name}")
+    return int(text) if text else None
+
+
+def _decimal(value: int, digits: int) -> str:
+    text = str(value).zfill(digits + 1)
+    return f"{text[:-digits]}.{text[-digits:]}" if digits else text
+
+
+def _iso(ms: int) -> str:
+    return iso(ms).replace("+00:00", "000Z")
+
+
+def _json(content: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
+    return Reply(status, Body(json.dumps(content, separators=(",", ":")).encode()), headers)
