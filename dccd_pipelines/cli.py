@@ -17,10 +17,12 @@ import msgspec
 import typer
 from rich.console import Console
 
-from dccd_core.config import ConfigError, load_config, resolve_config_path
+from dccd_core.config import Config, ConfigError, load_config, resolve_config_path
 from dccd_core.config_edit import add_pair, remove_pair
 from dccd_core.health import HealthMonitor
 from dccd_core.store.datastore import DataStore
+from dccd_core.store.files import UnreadableError
+from dccd_core.store.schemas import SchemaError
 from dccd_pipelines.cron import closing_cron
 from dccd_pipelines.options import (
     ConfigOption,
@@ -108,15 +110,6 @@ def backfill(
     from dccd_pipelines.backfill import run_backfill
 
     loaded = load_config(config)
-    if dry_run:
-        report = run_backfill(
-            loaded, exchange=exchange, pairs=pairs, start=start, end=end, dry_run=True
-        )
-        out.print(plan_table(report, short_moment(loaded)))
-        seconds = sum(plan.seconds for plan in report.plans)
-        requests = sum(plan.requests for plan in report.plans)
-        out.print(f"{requests:,} requests, about {duration(seconds)}")
-        raise typer.Exit(1 if any(plan.problem for plan in report.plans) else 0)
     with _stoppable() as cancel, LiveProgress(out) as progress:
         report = run_backfill(
             loaded,
@@ -125,11 +118,24 @@ def backfill(
             start=start,
             end=end,
             parallel=parallel,
+            dry_run=dry_run,
             progress=progress,
-            planned=_announce,
+            planned=lambda plan: None if dry_run else _announce(plan),
             cancel=cancel,
         )
-    _conclude(report)
+    if dry_run:
+        _show_plan(loaded, report)
+    else:
+        _conclude(report)
+
+
+def _show_plan(config: Config, report: Report) -> None:
+    out.print(plan_table(report, short_moment(config)))
+    seconds = sum(plan.seconds for plan in report.plans)
+    requests = sum(plan.requests for plan in report.plans)
+    out.print(f"{requests:,} requests, about {duration(seconds)}")
+    if any(plan.problem for plan in report.plans):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -198,14 +204,20 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     store = DataStore(loaded.settings.data_path)
     metrics = HealthMonitor(loaded.settings.data_path).get_metrics()
     ages: dict[str, float | None] = {}
+    broken: list[str] = []
     for series in loaded.series():
-        last = store.last_timestamp(series)
+        try:
+            last = store.last_timestamp(series)
+        except (UnreadableError, SchemaError) as error:
+            broken.append(str(error))
+            last = None
         ages[str(series)] = None if last is None else time.time() - last.timestamp() - series.span
     if as_json:
         known = {key: msgspec.to_builtins(found) for key, found in metrics.items()}
         _print_json({key: known.get(key, {}) | {"data_age": ages[key]} for key in ages})
     else:
         out.print(status_table(loaded, metrics, ages))
+    _complain(broken)
 
 
 @app.command(cls=PairsCommand)
@@ -226,9 +238,9 @@ def inventory(
         and (not pairs or str(row.series.symbol) in pairs)
     ]
     if gaps:
-        found = [
-            (row.series, gap) for row in rows if not row.error for gap in store.gaps(row.series)
-        ]
+        broken = {row.series for row in rows if row.error}
+        whole = [row.series for row in rows if row.series not in broken]
+        found = [(series, gap) for series in whole for gap in store.gaps(series)]
         if as_json:
             _print_json([{"series": str(series)} | gap.row() for series, gap in found])
         else:
@@ -237,7 +249,14 @@ def inventory(
         _print_json([row.row() for row in rows])
     else:
         out.print(inventory_table(rows, short_moment(loaded)))
-    if any(row.error for row in rows):
+    _complain([row.error for row in rows if row.error])
+
+
+def _complain(broken: list[str]) -> None:
+    """Name the files that cannot be used; then the exit code is 1."""
+    for line in broken:
+        err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    if broken:
         raise typer.Exit(1)
 
 

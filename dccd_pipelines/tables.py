@@ -60,7 +60,7 @@ def _window(window: Window, show: Show) -> str:
 
 
 def inventory_table(rows: Sequence[InventoryRow], show: Show) -> Table:
-    """What is stored; an unreadable file is a line of its own."""
+    """What is stored; an unreadable file is a line of its own, which names its period."""
     made = table(
         "exchange", "pair", "type", "span", "from", "to", ">rows", ">gaps", ">missing", ">size"
     )
@@ -69,7 +69,8 @@ def inventory_table(rows: Sequence[InventoryRow], show: Show) -> Table:
         span = span_label(series.span) if series.span else ""
         name = (series.exchange, str(series.symbol), str(series.channel), span)
         if row.error:
-            made.add_row(*name, Text(row.error, style="bold red"), "", "", "", "", size(row.bytes))
+            bad = Text(f"{row.error.partition(':')[0]}: unreadable", style="bold red")
+            made.add_row(*name, bad, "", "", "", "", size(row.bytes))
             continue
         ends = [show(time) if time is not None else "–" for time in (row.first, row.last)]
         counts = [f"{number:,}" for number in (row.rows, row.gaps, row.missing)]

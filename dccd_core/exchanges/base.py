@@ -150,6 +150,7 @@ class Exchange(ABC):
     `spans` maps seconds to the exchange's own name of a candle span. `gapless` says that it serves
     a candle for every interval in which the market traded or could trade, so that a hole is a
     reason to ask again; where it omits intervals without trades, a hole is an ordinary answer.
+    `opens_at_last_close`: a candle's open is the last close, and may lie outside of low and high.
     """
 
     name: ClassVar[str]
@@ -160,6 +161,7 @@ class Exchange(ABC):
     spans: ClassVar[Mapping[int, str]]
     gapless: ClassVar[bool]
     channels: ClassVar[frozenset[Channel]] = frozenset()
+    opens_at_last_close: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, answer: Answer) -> None:

@@ -76,6 +76,7 @@ class Bitmex(Exchange):
     limits = Limits(weight=27, seconds=60, burst=3, page=1_000)
     spans: ClassVar[Mapping[int, str]] = {60: "1m", 300: "5m", 3_600: "1h", 86_400: "1d"}
     gapless = True
+    opens_at_last_close = True
     channels = frozenset({Channel.OHLC, Channel.TRADES, Channel.BOOK, Channel.BOOK_DELTAS})
 
     def check(self, answer: Answer) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dccd_core.exchanges import load_all
 from dccd_core.exchanges.base import Candles
 from dccd_core.models import Channel, Series, Window
 
@@ -101,7 +102,7 @@ def make_footer(
         covered=tuple((window.start, window.end) for window in covered),
         first=int(times[0]) if len(times) else None,
         last=int(times[-1]) if len(times) else None,
-        insane=count_insane(table),
+        insane=count_insane(table, with_open=not _opens_at_last_close(series.exchange)),
         revised=revised,
     )
 
@@ -121,11 +122,18 @@ def table_times(table: pa.Table) -> "np.ndarray[tuple[int], np.dtype[np.int64]]"
     return table.column("time").cast(pa.int64()).to_numpy()  # type: ignore[no-any-return]
 
 
-def count_insane(table: pa.Table) -> int:
+def count_insane(table: pa.Table, *, with_open: bool) -> int:
     """How many candles have a low above, or a high below, another of their prices, or a
     negative volume."""
     o, h, low, c, v = (
         table.column(name).to_numpy() for name in ("open", "high", "low", "close", "volume")
     )
-    sane = (low <= o) & (low <= c) & (o <= h) & (c <= h) & (low <= h) & (v >= 0)
+    sane = (low <= c) & (c <= h) & (low <= h) & (v >= 0)
+    if with_open:
+        sane &= (low <= o) & (o <= h)
     return int(np.count_nonzero(~sane))
+
+
+def _opens_at_last_close(exchange: str) -> bool:
+    known = load_all().get(exchange)
+    return known is not None and known.opens_at_last_close

@@ -24,7 +24,7 @@ from dccd_core.config import (
 )
 from dccd_core.config_sections import HistoJob, Settings
 from dccd_core.cron import check_cron
-from dccd_core.exchanges import load
+from dccd_core.exchanges import load, load_all
 from dccd_core.models import Channel, Series, Symbol
 from dccd_core.moments import find_zone, parse_moment, show_moment
 
@@ -263,6 +263,7 @@ def test_wrong_secrets_are_not_shown(section: str, key: str) -> None:
 
 # What is refused
 
+EXCHANGES = ", ".join(load_all())
 KEYS = "settings, storage, histo_jobs, stream_jobs, alerts, exchanges"
 SPANS = "1s, 1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, 12h, 1d, 3d, 1w"
 SPAN = "write seconds (3600) or a label (1m, 1h, 1d, 1w)"
@@ -316,7 +317,7 @@ REFUSED = [
      "6: histo_jobs[1].pairs[0]: binance/ohlc/1h/BTC-USDT is already in histo_jobs[0].pairs[0] "
      "(line 4)"),
     (with_job().replace("exchange: binance", "exchange: Binance"),
-     "3: histo_jobs[0].exchange: Binance: no such exchange; there are: binance; "
+     "3: histo_jobs[0].exchange: Binance: no such exchange; there are: " + f"{EXCHANGES}; "
      "did you mean binance?"),
     (with_job("    format: csv\n"),
      "6: histo_jobs[0].format: csv: must be parquet: no other format is written "
@@ -357,9 +358,10 @@ REFUSED = [
     (with_job("alerts: {max_consecutive_errors: 0}\n"),
      "6: alerts.max_consecutive_errors: 0: must be a whole number, 1 or more"),
     (with_job("exchanges: {binanse: {}}\n"),
-     "6: exchanges.binanse: binanse: no such exchange; there are: binance; did you mean binance?"),
+     f"6: exchanges.binanse: binanse: no such exchange; there are: {EXCHANGES}; "
+     "did you mean binance?"),
     (with_job("exchanges: {binance: {requests: 0}}\n"),
-     "6: exchanges.binance.requests: 0: must be a fraction above 0, up to 1"),
+     "6: exchanges.binance.requests: 0: must be a fraction from 0.01 to 1"),
     (with_job('exchanges: {binance: {rest_url: "http://:1"}}\n'),
      "6: exchanges.binance.rest_url: http://:1: must be a URL that begins with https://"),
     (with_job('exchanges: {binance: {rest_url: "http://a:b"}}\n'),

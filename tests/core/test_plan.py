@@ -178,10 +178,13 @@ def test_every_span_equals_the_truth(box: Sandbox, store: DataStore, span: int) 
     assert_whole(store, series, truth(box, series, series.grid(wanted)))
 
 
-def test_page_size_one_equals_the_truth(box: Sandbox, store: DataStore) -> None:
+@pytest.mark.parametrize("page", [1, 7, 29, 31])
+def test_promise_4_no_row_is_lost_or_doubled_at_a_page_border(
+    box: Sandbox, store: DataStore, page: int
+) -> None:
     wanted = window("2025-03-01", "2025-03-02T06:00")
-    (outcome,) = collect(box.binance_url, store.root, BTC_1H, wanted, page=1)
-    assert outcome.requests == 30
+    (outcome,) = collect(box.binance_url, store.root, BTC_1H, wanted, page=page)
+    assert outcome.requests == -(-30 // page)
     assert_whole(store, BTC_1H, truth(box, BTC_1H, wanted))
 
 

@@ -74,11 +74,11 @@ def die_at(step: str) -> None:
             die()
 
     if step == "write":
-        os.fsync = die
+        os.fsync = die  # type: ignore[assignment]
     elif step == "replace":
         Path.replace = die  # type: ignore[assignment, method-assign]
     else:
-        os.fsync = fsync
+        os.fsync = fsync  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(

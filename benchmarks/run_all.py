@@ -1,0 +1,38 @@
+"""All benchmarks, and one table of what issue 2 aims at and what was measured."""
+
+import sys
+import time
+
+import definitions
+import inventory
+import one_candle
+import parquet_size
+import rest_to_parquet
+import scheduled_run
+import wall_at_100ms
+from lab import Aim, options, print_aims, print_title
+
+
+def main() -> int:
+    """1 if an aim is missed."""
+    given = options(__doc__)
+    began = time.monotonic()
+    aims: list[Aim] = []
+    for one in (
+        rest_to_parquet,
+        wall_at_100ms,
+        one_candle,
+        parquet_size,
+        inventory,
+        definitions,
+        scheduled_run,
+    ):
+        aims += one.measure(given)
+    print_title("All aims")
+    print_aims(aims)
+    print(f"{time.monotonic() - began:.0f} s in all")
+    return 0 if all(aim.met for aim in aims) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

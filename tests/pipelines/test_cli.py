@@ -1,0 +1,188 @@
+"""`dccd` as a user runs it: what it says, and its exit code."""
+
+import json
+import re
+import signal
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from helpers import assert_sound, assert_whole, truth, window
+from projects import Project, spoil
+from typer.testing import CliRunner
+
+from dccd_core.models import Channel, Series, Symbol
+from dccd_pipelines import run_backfill
+from dccd_pipelines.cli import app
+from dccd_sandbox import Rule, Sandbox
+
+BTC = Series("binance", Channel.OHLC, Symbol("BTC", "USDT"), 86_400)
+ETH = replace(BTC, symbol=Symbol("ETH", "USDT"))
+COMMANDS = [
+    *("validate", "backfill", "collect", "start", "status", "inventory"),
+    *("add", "remove", "demo"),
+]
+
+
+def test_a_session_from_the_plan_to_the_inventory(project: Project, box: Sandbox) -> None:
+    project.write("pairs: [BTC/USDT, ETH/USDT, SOL/USDT], span: 1d, start: 2024-12-01")
+    valid = project.dccd("validate")
+    assert valid.returncode == 0
+    assert "Config is valid." in valid.stdout
+    assert re.search(r"binance/ohlc/1d/BTC-USDT +2024-12-01 00:00 +0 0 \* \* \*", valid.stdout)
+
+    two = ["backfill", "--pairs", "BTC/USDT", "ETH/USDT", "--end", "2025-01-11"]
+    plan = project.dccd(*two, "--dry-run")
+    assert plan.returncode == 0
+    line = r"{} +41 +2024-12-01 00:00 → 2025-01-11 00:00 +2 "
+    assert re.search(line.format(BTC), plan.stdout)
+    assert re.search(line.format(ETH), plan.stdout)
+    assert "SOL" not in plan.stdout
+    assert re.search(r"^4 requests, about \d+ s$", plan.stdout, re.MULTILINE)
+    assert not list(project.folder.rglob("*.parquet"))
+
+    done = project.dccd(*two)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.splitlines()) == [
+        "82 candles added; 1 Dagster runs",
+        f"{BTC}: 41 candles in 2 pages",
+        f"{ETH}: 41 candles in 2 pages",
+    ]
+    wanted = window("2024-12-01", "2025-01-11")
+    for series in (BTC, ETH):
+        assert_whole(project.store, series, truth(box, series, wanted))
+    again = project.dccd(*two)
+    assert again.returncode == 0
+    assert again.stdout.splitlines() == [
+        f"{BTC}: already up to date",
+        f"{ETH}: already up to date",
+        "0 candles added; 0 Dagster runs",
+    ]
+
+    collected = project.dccd("collect")
+    assert collected.returncode == 0
+    days = (datetime.now(UTC) - datetime(2024, 12, 1, tzinfo=UTC)).days
+    listed = project.dccd("inventory", "--json")
+    assert listed.returncode == 0
+    rows = {row["pair"]: row for row in json.loads(listed.stdout)}
+    assert rows.keys() == {"BTC/USDT", "ETH/USDT", "SOL/USDT"}
+    for row in rows.values():
+        assert row["rows"] in (days, days - 1)  # - 1: the day began between the two
+        assert row["from"].startswith("2024-12-01")
+        assert (row["gaps"], row["missing"], row["error"]) == (0, 0, None)
+        assert row["bytes"] == sum(
+            path.stat().st_size
+            for path in project.store.folder(f"binance/ohlc/1d/{row['pair'].replace('/', '-')}")
+            .glob("*.parquet")
+        )  # fmt: skip
+
+    told = json.loads(project.dccd("status", "--json").stdout)
+    assert told.keys() == {f"binance/ohlc/1d/{pair}-USDT" for pair in ("BTC", "ETH", "SOL")}
+    assert told[str(BTC)]["rows_collected"] == rows["BTC/USDT"]["rows"]
+    assert told[str(BTC)]["consecutive_errors"] == 0
+    assert 0 <= told[str(BTC)]["data_age"] < 2 * 86_400
+    assert project.dccd("inventory", "--gaps").returncode == 0
+    assert json.loads(project.dccd("inventory", "--gaps", "--json").stdout) == []
+
+
+def test_a_file_that_cannot_be_read_is_one_marked_line(project: Project, box: Sandbox) -> None:
+    config = project.write("pairs: [BTC/USDT, ETH/USDT], span: 1d, start: 2024-12-01")
+    assert run_backfill(config, end="2025-01-11").ok
+    file = project.store.folder(BTC) / "2025.parquet"
+    file.write_bytes(b"no parquet")
+    listed = project.dccd("inventory")
+    assert listed.returncode == 1
+    lines = [line.split() for line in listed.stdout.splitlines() if "BTC/USDT" in line]
+    assert " ".join(lines[0]) == "binance BTC/USDT ohlc 1d 2025: unreadable 10 B"
+    assert lines[1][4:8] == ["2024-12-01", "00:00", "2024-12-31", "00:00"]
+    assert len(lines) == 2
+    [said] = listed.stderr.splitlines()
+    assert said.startswith(f"2025: {file} cannot be read: ")
+    assert re.search(r"ETH/USDT +ohlc +1d +2024-12-01 00:00 +2025-01-10 00:00 +41 +0 +0",
+                     listed.stdout)  # fmt: skip
+    rows = json.loads(project.dccd("inventory", "--json").stdout)
+    assert [bool(row["error"]) for row in rows] == [True, False, False]
+
+    gaps = project.dccd("inventory", "--gaps")
+    assert (gaps.returncode, gaps.stderr) == (1, listed.stderr)
+    status = project.dccd("status")
+    assert status.returncode == 1
+    assert status.stderr.startswith(f"{file} cannot be read: ")
+    assert "Traceback" not in status.stderr
+    for series in (BTC, ETH):
+        assert str(series) in status.stdout
+
+
+def test_a_failure_is_one_message_and_exit_code_1(project: Project, box: Sandbox) -> None:
+    project.write("pairs: [BTC/USDT, ETH/USDT], span: 1d, start: 2024-12-01")
+    box.set_faults(spoil("5xx", "ETHUSDT", "2025-01-01"))
+    failed = project.dccd("backfill", "--end", "2025-01-11")
+    assert failed.returncode == 1
+    assert f"{ETH} {window('2025-01-01', '2025-01-11')}: " in failed.stderr
+    assert "1 windows are still missing" in failed.stderr
+    assert "72 candles added; 1 Dagster runs" in failed.stdout
+    assert "Traceback" not in failed.stderr
+    status = project.dccd("status")
+    assert re.search(rf"{ETH} .* 31 +1 ", status.stdout), "31 rows, an error"
+    assert "HTTP 5" in status.stdout
+    for arguments, words in [
+        (["backfill", "--pairs", "BTC/USD"], "no pair 'BTC/USD'; did you mean BTC/USDT?"),
+        (["backfill", "--start", "soon"], "'soon' is not a moment"),
+        (["inventory", "-c", "none.yml"], "none.yml: cannot be read"),
+    ]:
+        refused = project.dccd(*arguments)
+        assert refused.returncode == 1
+        assert words in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_backfill_and_keeps_what_is_stored(
+    project: Project, box: Sandbox, number: signal.Signals
+) -> None:
+    project.write("pairs: [BTC/USDT, ETH/USDT], span: 1d, start: 2024-12-01")
+    box.set_faults(spoil("slow", "ETHUSDT", "2025-01-01", seconds=600))
+    with project.start("backfill", "--end", "2025-01-11") as process:
+        while process.poll() is None and project.store.existing_periods(BTC) != ["2024", "2025"]:
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)  # the request alone would take 60
+    assert process.returncode == 1
+    assert "Stopping; what is stored stays." in err
+    assert f"{ETH} {window('2025-01-01', '2025-01-11')}: cancelled" in err
+    assert "Traceback" not in err
+    assert_sound(project.store.root)
+    wanted = window("2024-12-01", "2025-01-11")
+    assert_whole(project.store, BTC, truth(box, BTC, wanted))
+    box.reset()
+    rest = project.dccd("backfill", "--end", "2025-01-11")
+    assert rest.returncode == 0
+    assert_whole(project.store, ETH, truth(box, ETH, wanted))
+
+
+def test_a_signal_ends_a_plan(project: Project, box: Sandbox) -> None:
+    project.write("pairs: [BTC/USDT], span: 1d, start: 2024-12-01")
+    box.set_faults(Rule("slow", path="/binance", seconds=600))
+    with project.start("backfill", "--dry-run") as process:
+        while process.poll() is None and not box.stats()["faults"]:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "Stopping" in err
+    assert "cancelled" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0
+    assert f"Usage: dccd {command}" in shown.output or f"{command} [OPTIONS]" in shown.output
+    [info] = [one for one in app.registered_commands if one.callback.__name__ == command]  # type: ignore[union-attr]
+    words = (info.callback.__doc__ or "").split()[:4]
+    assert " ".join(words) in " ".join(shown.output.split())
+
+
+def test_there_are_no_other_commands() -> None:
+    assert {one.callback.__name__ for one in app.registered_commands if one.callback} == {*COMMANDS}
