@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check format bench soak lock clean
+.PHONY: help setup demo test check format bench soak lock docs clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -45,3 +45,6 @@ lock: $(READY) ## renew requirements.lock from pyproject.toml
 
 clean: ## remove what was made here
 	@rm -rf .venv .mypy_cache .ruff_cache demo .bench
+
+docs: $(READY) ## write the pages that are made from the code
+	@$(BIN)/python -c "from dccd_pipelines.capabilities import capabilities; print(capabilities(), end='')" > docs/exchanges.md
