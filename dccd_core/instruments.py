@@ -38,12 +38,15 @@ class Instruments:
         self._exchange, self._client, self._path = exchange, client, path
         self._lock = Lock()
         self._known: dict[Symbol, Instrument] | None = None
+        self._failed: ExchangeError | None = None
 
     def find(self, symbol: Symbol, now: int) -> Instrument:
         """The market of a symbol; UnknownSymbol if the exchange never had it."""
         with self._lock:
+            if self._failed is not None:
+                raise self._failed
             if self._known is None:
-                self._known = self._load(now)
+                self._known = self._first(now)
             found = self._known.get(symbol)
             if found is None and self._age(now) > 300 * SECOND:
                 self._known = self._ask(now, self._known)
@@ -51,6 +54,14 @@ class Instruments:
         if found is None:
             raise UnknownSymbol(self._unknown(symbol))
         return found
+
+    def _first(self, now: int) -> dict[Symbol, Instrument]:
+        """The list, or the error that all who ask get: a thousand pairs must not wait in turn."""
+        try:
+            return self._load(now)
+        except ExchangeError as error:
+            self._failed = error
+            raise
 
     def _load(self, now: int) -> dict[Symbol, Instrument]:
         known = {i.symbol: i for i in self._read().instruments}

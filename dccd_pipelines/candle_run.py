@@ -8,7 +8,7 @@ import dagster as dg
 
 from dccd_core.collection import wanted
 from dccd_core.health import HealthMonitor
-from dccd_core.history import Outcome
+from dccd_core.history import CANCELLED, Outcome
 from dccd_core.intervals import clip
 from dccd_core.models import Series
 from dccd_core.plan import Cell
@@ -123,8 +123,11 @@ class CandleRun:
             yield dg.AssetMaterialization(key, partition=cell.period, metadata=metadata)
 
     def _record(self, series: Series, outcomes: Sequence[Outcome]) -> None:
+        """Count the run; one that a person ended is no error of the series."""
         rows = sum(outcome.added for outcome in outcomes)
-        self._health.record(series, time.time(), rows, _errors(outcomes))
+        reasons = {why for outcome in outcomes for _, why in outcome.failed}
+        if reasons != {CANCELLED}:
+            self._health.record(series, time.time(), rows, _errors(outcomes))
 
     def _check(self, series: Series, outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
         quality = judge(self._store, series, _now())

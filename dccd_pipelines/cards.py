@@ -9,6 +9,7 @@ import polars as pl
 from dccd_core.history import Outcome
 from dccd_core.intervals import union
 from dccd_core.models import SECOND, moment
+from dccd_core.plan import Cell
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.gaps import GapKind
 from dccd_core.store.quality import Quality
@@ -61,11 +62,13 @@ def materialization_metadata(store: DataStore, outcome: Outcome, *, last: bool) 
         found["first"] = dg.MetadataValue.timestamp(moment(min(times)))
         found["last"] = dg.MetadataValue.timestamp(moment(max(times)))
         found["path"] = dg.MetadataValue.path(str(parts[0].path.absolute()))
-        if last and store.existing_periods(series)[-1] == cell.period:
-            newest = store.load(series, max(times) - 4 * series.span * SECOND)
-            found["preview"] = dg.MetadataValue.md(_markdown(newest))
+        newest = last and store.existing_periods(series)[-1] == cell.period
+        if newest:
+            rows_shown = store.load(series, max(times) - 4 * series.span * SECOND)
+            found["preview"] = dg.MetadataValue.md(_markdown(rows_shown))
         if outcome.added >= BULK:
-            found |= _year(store, outcome)
+            found |= _chart_of_year(store, cell) if newest else {}
+            found |= _gap_list(store, cell)
     if outcome.note:
         found["note"] = dg.MetadataValue.text(outcome.note)
     if outcome.merged and outcome.merged.set_aside:
@@ -74,16 +77,16 @@ def materialization_metadata(store: DataStore, outcome: Outcome, *, last: bool) 
     return found
 
 
-def _year(store: DataStore, outcome: Outcome) -> Metadata:
-    cell = outcome.cell
+def _chart_of_year(store: DataStore, cell: Cell) -> Metadata:
     window = cell.series.period_window(cell.period)
     closes = store.scan(cell.series, *window).select("time", "close").collect()
-    found: dict[str, dg.MetadataValue] = {"chart": dg.MetadataValue.md(_chart(closes))}
+    return {"chart": dg.MetadataValue.md(_chart(closes))}
+
+
+def _gap_list(store: DataStore, cell: Cell) -> Metadata:
     gaps = [gap for gap in store.gaps(cell.series, *cell.window) if gap.kind in LISTED]
-    if gaps:
-        shown = [str(gap) for gap in gaps[:50]] + [f"… {len(gaps) - 50} more"] * (len(gaps) > 50)
-        found["gap_list"] = dg.MetadataValue.text("\n".join(shown))
-    return found
+    shown = [str(gap) for gap in gaps[:50]] + [f"… {len(gaps) - 50} more"] * (len(gaps) > 50)
+    return {"gap_list": dg.MetadataValue.text("\n".join(shown))} if gaps else {}
 
 
 def quality_metadata(quality: Quality) -> Metadata:

@@ -7,10 +7,7 @@ and `inventory` do without.
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 from typing import Annotated, Any
 
 import msgspec
@@ -36,7 +33,7 @@ from dccd_pipelines.options import (
 from dccd_pipelines.pairs_option import PAIRS, PairsCommand
 from dccd_pipelines.progress import LiveProgress
 from dccd_pipelines.report import Report
-from dccd_pipelines.signals import stop_signals
+from dccd_pipelines.signals import cancelling
 from dccd_pipelines.tables import (
     duration,
     gap_table,
@@ -110,7 +107,7 @@ def backfill(
     from dccd_pipelines.backfill import run_backfill
 
     loaded = load_config(config)
-    with _stoppable() as cancel, LiveProgress(out) as progress:
+    with cancelling(err.print) as cancel, LiveProgress(out) as progress:
         report = run_backfill(
             loaded,
             exchange=exchange,
@@ -144,7 +141,7 @@ def collect(config: ConfigOption = None) -> None:
     from dccd_pipelines.backfill import run_once
 
     loaded = load_config(config)
-    with _stoppable() as cancel, LiveProgress(out) as progress:
+    with cancelling(err.print) as cancel, LiveProgress(out) as progress:
         report = run_once(loaded, progress=progress, cancel=cancel)
     _conclude(report)
 
@@ -165,21 +162,6 @@ def _conclude(report: Report) -> None:
     if not report.ok:
         err.print(f"{len(report.failed)} windows are still missing", style="red")
         raise typer.Exit(1)
-
-
-@contextmanager
-def _stoppable() -> Iterator[Event]:
-    """An event that Ctrl-C or SIGTERM sets; the second one ends the program at once."""
-    cancel = Event()
-
-    def stop(number: int) -> None:
-        if cancel.is_set():
-            raise SystemExit(128 + number)
-        cancel.set()
-        err.print("Stopping; what is stored stays. Once more to leave at once.")
-
-    with stop_signals(stop):
-        yield cancel
 
 
 @app.command()
@@ -237,6 +219,8 @@ def inventory(
         if exchange in (None, row.series.exchange)
         and (not pairs or str(row.series.symbol) in pairs)
     ]
+    if not rows and (exchange or pairs):
+        raise ValueError(f"nothing is stored of {exchange or ''} {' '.join(pairs or ())}".rstrip())
     if gaps:
         broken = {row.series for row in rows if row.error}
         whole = [row.series for row in rows if row.series not in broken]

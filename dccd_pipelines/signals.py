@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event
 from types import FrameType
 
 
@@ -19,3 +20,18 @@ def stop_signals(handle: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def cancelling(say: Callable[[str], None]) -> Iterator[Event]:
+    """An event that the first such signal sets; the second one ends the program at once."""
+    cancel = Event()
+
+    def stop(number: int) -> None:
+        if cancel.is_set():
+            raise SystemExit(128 + number)
+        cancel.set()
+        say("Stopping; what is stored stays. Once more to leave at once.")
+
+    with stop_signals(stop):
+        yield cancel

@@ -24,6 +24,10 @@ Time = datetime | date | str | int | None
 _FUTURE = microseconds(datetime(9000, 1, 1, tzinfo=UTC))
 
 
+# Readers that take a whole folder leave out names that begin with "_" or ".".
+LISTING = "_listing.json"
+
+
 class Listing(msgspec.Struct, frozen=True):
     """When a series begins at its exchange: the first candle that it has, in microseconds."""
 
@@ -176,7 +180,7 @@ class DataStore:
     def read_listing(self, series: Series) -> int | None:
         """The remembered first candle of a series, in microseconds."""
         try:
-            content = (self.folder(series) / "listing.json").read_bytes()
+            content = (self.folder(series) / LISTING).read_bytes()
             return msgspec.json.decode(content, type=Listing).listed
         except (FileNotFoundError, msgspec.MsgspecError):
             return None  # a damaged note is asked for again
@@ -185,7 +189,7 @@ class DataStore:
         """Remember the first candle of a series."""
         with self.writing(series):
             content = msgspec.json.encode(Listing(listed))
-            files.write_bytes(self.folder(series) / "listing.json", content)
+            files.write_bytes(self.folder(series) / LISTING, content)
 
     def _period(self, series: Series, period: str) -> Period:
         return Period(self.folder(series), series, period)

@@ -123,7 +123,7 @@ class UnreadableError(Exception):
 def set_aside(path: Path) -> Path:
     """Rename an unreadable file so that nothing reads or overwrites it; its new path."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    target = path.with_name(f"{path.name}.unreadable-{stamp}")
+    target = path.with_name(f"_{path.name}.unreadable-{stamp}")
     move(path, target)
     return target
 

@@ -202,7 +202,7 @@ def test_promise_6_gaps_between_the_first_and_the_last_row(store: DataStore) -> 
 
 def test_a_damaged_listing_is_asked_for_again(store: DataStore) -> None:
     store.write_listing(BTC_1H, at("2023-12-30"))
-    (store.folder(BTC_1H) / "listing.json").write_bytes(b'{"listed":')
+    (store.folder(BTC_1H) / "_listing.json").write_bytes(b'{"listed":')
     assert store.read_listing(BTC_1H) is None
     assert store.listed(BTC_1H) is None
 
