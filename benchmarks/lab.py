@@ -60,7 +60,7 @@ def main(measure: Callable[[Options], list[Aim]], title: str | None) -> int:
 def options(title: str | None) -> Options:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=title)
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--small", action="store_true", help="small sizes, for a quick look")
     given = parser.parse_args()
     return Options(max(1, given.rounds), given.small)

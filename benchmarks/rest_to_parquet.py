@@ -56,7 +56,6 @@ def measure(options: Options) -> list[Aim]:
         )
     for name, many in results.items():
         for one in many:
-            # 3.8.1 also counts the first candle of its next window
             expect(one["rows"], rows, name)
     cpu = {name: middle(many, "cpu") for name, many in results.items()}
     _print(results, cpu, rows)

@@ -118,10 +118,15 @@ def test_yesterday_s_list_is_better_than_no_candles_today(
     assert instruments(client, path).find(BTC, today + 2 * DAY * SECOND).name == "BTCUSDT"
 
 
-def test_without_any_list_the_error_is_told(box: Sandbox, client: RestClient, path: Path) -> None:
+def test_a_list_that_cannot_be_had_is_one_error_for_all_who_ask(
+    box: Sandbox, client: RestClient, path: Path
+) -> None:
     box.set_faults(Rule("418", path=INFO))
-    with pytest.raises(Banned, match="has banned this address"):
-        instruments(client, path).find(BTC, now())
+    known = instruments(client, path)
+    for symbol in (BTC, ADA, NOBODY):
+        with pytest.raises(Banned, match="has banned this address"):
+            known.find(symbol, now())
+    assert asked(box) == 1
     assert not path.exists()
 
 

@@ -149,6 +149,22 @@ def test_scan_reads_only_the_files_of_its_window(store: DataStore) -> None:
         store.load(BTC_1H)
 
 
+def test_a_reader_may_take_the_whole_folder(store: DataStore) -> None:
+    """Notes, files set aside and halves of a write begin with "_" or "." for its sake."""
+    store.write_listing(BTC_1H, at("2023-12-30"))
+    expected = store.load(BTC_1H, "2024-01-01")
+    (store.folder(BTC_1H) / "2023.parquet").write_bytes(b"garbage")
+    day = window("2023-12-30", "2023-12-31")
+    merged = store.merge(BTC_1H, "2023", table(hours(day)), [day], "test")
+    assert len(merged.set_aside) == 1
+    (store.folder(BTC_1H) / ".2024.parquet.1-2.tmp").write_bytes(b"half")
+    read = pl.DataFrame(pl.from_arrow(pq.read_table(store.folder(BTC_1H)))).sort("time")
+    assert read["time"].to_physical().to_list() == [
+        *hours(day),
+        *expected["time"].to_physical().to_list(),
+    ]
+
+
 def test_a_scan_sees_rows_that_came_after_it_was_made(store: DataStore) -> None:
     lazy = store.scan(BTC_1H, "2024-01-01")
     before = lazy.collect().height

@@ -92,7 +92,7 @@ def test_what_is_no_series_is_not_in_the_inventory(store: DataStore) -> None:
         folder = store.root / other
         folder.mkdir(parents=True)
         pq.write_table(table([0]), folder / "2024.parquet")
-    (store.folder(BTC_1H) / "2024.parquet.unreadable-20260101T000000").write_bytes(b"x")
+    (store.folder(BTC_1H) / "_2024.parquet.unreadable-20260101T000000").write_bytes(b"x")
     assert store.inventory_rows() == before
 
 

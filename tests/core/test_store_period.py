@@ -366,7 +366,7 @@ def test_promise_7_a_damaged_file_is_moved_aside_reported_and_missing_again(
         seen(tmp_path)
     merged = put(tmp_path, -2, 1, close=2.0)  # touches both files
     (aside,) = merged.set_aside
-    assert aside.name.startswith(f"{name}.unreadable-")
+    assert aside.name.startswith(f"_{name}.unreadable-")
     assert aside.read_bytes() == broken
     left = {-2: 2.0, -1: 2.0, 0: 2.0}
     left |= dict.fromkeys(range(30, 33) if name == "2024.parquet" else range(1, 30), 1.0)
@@ -387,7 +387,7 @@ def test_promise_7_a_damaged_fold_does_not_take_the_place_of_a_good_file(
     shutil.copy(tmp_path / "2024.parquet", tmp_path / ".2024.fold")
     damage(tmp_path / ".2024.fold", how)
     merged = put(tmp_path, 33, 34)
-    assert [path.name.partition(".unreadable")[0] for path in merged.set_aside] == [".2024.fold"]
+    assert [path.name.partition(".unreadable")[0] for path in merged.set_aside] == ["_.2024.fold"]
     assert sorted(seen(tmp_path)) == list(range(34))
     assert plain(tmp_path).height == 34
 
@@ -454,7 +454,7 @@ def test_a_main_file_put_back_from_a_copy_beside_a_newer_tail_is_told_and_mended
         fresh(tmp_path).open()
     merged = put(tmp_path, 20, 25)
     assert [path.name.partition(".unreadable")[0] for path in merged.set_aside] == [
-        "2024.tail.parquet"
+        "_2024.tail.parquet"
     ]
     assert merged.covered == [span(0, 25)]
     assert sorted(seen(tmp_path)) == list(range(25))
