@@ -4,15 +4,15 @@ import importlib.metadata
 import importlib.util
 import threading
 import time
-import zlib
 from base64 import b64encode
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from http.client import HTTPException, RemoteDisconnected
 from typing import Any
 from urllib.parse import unquote
 
 import urllib3
+from isal import isal_zlib
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -32,6 +32,7 @@ from dccd_core.models import DAY, SECOND
 from dccd_core.watch import Watch, watched
 
 LARGEST_BODY = 64 * 2**20
+BrokenGzip: type[Exception] = isal_zlib.error  # type: ignore[assignment] # its stub is wrong
 
 
 class StaleConnection(Unavailable):
@@ -85,7 +86,7 @@ class HttpClient:
                     return answer
                 # To an answer that does not say how long it is, the cut looks like its end.
                 failure: Exception = TimeoutError()
-            except (HTTPError, HTTPException, OSError, zlib.error) as error:
+            except (HTTPError, HTTPException, OSError, BrokenGzip) as error:
                 failure = error
         if self._cancel is not None and self._cancel.is_set():
             raise Cancelled("cancelled") from failure
@@ -117,6 +118,7 @@ class HttpClient:
         return Answer(response.status, headers, body, _time(headers.get("date", "")))
 
 
+@cache
 def _version() -> str:
     try:
         return importlib.metadata.version("dccd-pipelines")
@@ -159,7 +161,7 @@ def _too_large(url: str) -> BadAnswer:
 
 
 def _decoded(url: str, raw: bytes, encoding: str) -> bytes:
-    """The body without its gzip, which may have several members. zlib.error if it is broken."""
+    """The body without its gzip, which may have several members. BrokenGzip if it is broken."""
     if encoding.lower() == "identity":
         return raw
     if encoding.lower() not in ("gzip", "x-gzip"):
@@ -167,13 +169,13 @@ def _decoded(url: str, raw: bytes, encoding: str) -> bytes:
     parts: list[bytes] = []
     room = LARGEST_BODY
     while raw:
-        member = zlib.decompressobj(wbits=31)
+        member = isal_zlib.decompressobj(wbits=31)
         part = member.decompress(raw, room + 1)
         room -= len(part)
         if room < 0:
             raise _too_large(url)
         if not member.eof:
-            raise zlib.error("it ends too early")
+            raise BrokenGzip("it ends too early")
         parts.append(part)
         raw = member.unused_data
     return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -214,7 +216,7 @@ def _reason(error: BaseException) -> str:
             return "no answer in time"
         case ProtocolError():
             return f"connection broken: {error.args[-1]}"
-        case zlib.error():
+        case _ if isinstance(error, BrokenGzip):
             return f"broken gzip: {error}"
         case _:
             return str(error)

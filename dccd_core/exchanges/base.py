@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import ClassVar, TypeVar
+from itertools import chain
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import numpy as np
@@ -231,6 +232,26 @@ def integers(values: Sequence[int], scale: int = 1) -> NDArray[np.int64]:
     if scale != 1 and ((column > most) | (column < -most)).any():
         raise BadAnswer("a number that is no time")
     return column * scale
+
+
+def matrix(rows: Sequence[Sequence[Any]], width: int) -> NDArray[np.float64]:
+    """The first `width` numbers of each row as columns; BadAnswer if one is not finite.
+
+    For pages of a thousand candles: twice as fast as column by column. Integers are exact up to
+    2 ** 53; take them out with `whole`.
+    """
+    flat = chain.from_iterable(row[:width] for row in rows)
+    columns = np.fromiter(flat, np.float64, len(rows) * width).reshape(-1, width).T.copy()
+    if not np.isfinite(columns).all():
+        raise BadAnswer("a number that is not finite")
+    return columns
+
+
+def whole(column: NDArray[np.float64], scale: int = 1) -> NDArray[np.int64]:
+    """A column of `matrix` as integers, multiplied by `scale`; BadAnswer if one is too large."""
+    if (np.abs(column) > 2**53 / scale).any():
+        raise BadAnswer("a number that is no time and no count")
+    return column.astype(np.int64) * scale
 
 
 def floats(values: Sequence[float]) -> NDArray[np.float64]:

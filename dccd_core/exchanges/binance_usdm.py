@@ -23,10 +23,10 @@ from dccd_core.exchanges.base import (
     Unavailable,
     UnknownSymbol,
     decode,
-    floats,
-    integers,
+    matrix,
     nameable,
     retry_after,
+    whole,
 )
 from dccd_core.models import SECOND, Channel, Symbol, Window
 
@@ -63,9 +63,6 @@ class ExchangeInfo(msgspec.Struct):
     symbols: list[Contract]
 
 
-# column and unit of the open time, the close time and the number of trades
-COUNTS = ((0, 1_000), (6, 1_000), (8, 1))
-DECIMALS = (1, 2, 3, 4, 5, 7, 9, 10)
 KLINES = msgspec.json.Decoder(list[Kline], strict=False)
 INFO = msgspec.json.Decoder(ExchangeInfo)
 ERROR = msgspec.json.Decoder(Error)
@@ -151,11 +148,11 @@ class BinanceUsdm(Exchange):
     def candles(self, answer: Answer, instrument: Instrument, span: int) -> Candles:
         """Rows as documented; the running candle may be the last one."""
         rows = decode(KLINES, answer.body)
-        columns = list(zip(*rows, strict=True)) or [()] * 12
-        opened, closed, trades = (integers(columns[i], scale) for i, scale in COUNTS)
+        times, o, h, low, c, volume, ends, quote, counts, taker, taker_quote = matrix(rows, 11)
+        opened, closed = whole(times, 1_000), whole(ends, 1_000)
         if (closed - opened != span * SECOND - 1_000).any():
             raise BadAnswer(f"Binance USD-M: a candle that is not {span} s long")
-        o, h, low, c, volume, quote, taker, taker_quote = (floats(columns[i]) for i in DECIMALS)
+        trades = whole(counts)
         return Candles(opened, o, h, low, c, volume, quote, trades, taker, taker_quote)
 
 

@@ -98,7 +98,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     OSError if the system does not let us read it, which says nothing about what is in it.
     """
     with naming_unreadable(path):
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return pq.ParquetFile(pa.OSFile(str(path)), page_checksum_verification=True)
 
 
 @contextmanager

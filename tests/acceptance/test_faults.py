@@ -109,7 +109,8 @@ def test_what_cannot_be_had_is_named_with_its_reason_and_the_rest_is_stored(
         # the hole and the three candles before it, and no page more
         asked = page_questions(box)
         assert len(asked) == 2
-        assert int(asked[0]["startTime"]) * 1_000 == bad.start - 3 * 3_600_000_000
+        first = min(int(question["startTime"]) for question in asked)
+        assert first * 1_000 == bad.start - 3 * 3_600_000_000
         assert_whole(DataStore(tmp_path), BTC_1H, expected)
 
 

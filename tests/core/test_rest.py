@@ -282,7 +282,7 @@ FAILURES: dict[str, tuple[Play, str]] = {
     "no last chunk": (then_cut(CHUNKED + b"4\r\n[1,2\r\n"), "Incomplete"),
     "bad chunk": (then_cut(CHUNKED + b"zz\r\n[1,2"), "Incomplete"),
     "silent": (silent, "no answer in time"),
-    "no gzip": (answer(b"not gzip at all", GZIP), "broken gzip: .*incorrect header"),
+    "no gzip": (answer(b"not gzip at all", GZIP), "broken gzip: "),
     "short gzip": (answer(gzip.compress(b"x" * 999)[:-9], GZIP), "broken gzip: it ends too early"),
     "wrong gzip": (answer(gzip.compress(b"x")[:-8] + b"12345678", GZIP), "broken gzip: .*check"),
     "gzip and more": (answer(gzip.compress(b"x") + b"more", GZIP), "broken gzip"),
