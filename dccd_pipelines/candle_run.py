@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import dagster as dg
 
@@ -30,19 +30,24 @@ CHECK = "quality"
 
 
 class CandleRun:
-    """Collects the years of some series of one exchange."""
+    """Collects the years of some series, and judges the series in `judged`."""
 
     def __init__(
-        self, collectors: Collectors, tags: Mapping[str, str], years: Sequence[str]
+        self,
+        collectors: Collectors,
+        tags: Mapping[str, str],
+        years: Sequence[str],
+        judged: Collection[Series],
     ) -> None:
         self._collectors, self._tags, self._years = collectors, tags, years
+        self._judged = judged
         self._config = collectors.config
         self._store = DataStore(self._config.settings.data_path)
         self._health = HealthMonitor(self._config.settings.data_path)
         self._now = _now()
 
     def events(self, series: Sequence[Series]) -> Iterator[Event]:
-        """Fetch everything; one event per year as it is stored, one check per series.
+        """Fetch everything; one event per year as it is stored, one check per judged series.
 
         Raises Failure at the end, with each missing window, if any year is not complete: the good
         years keep their materializations, and a re-execution asks for what is missing only.
@@ -50,7 +55,9 @@ class CandleRun:
         cells = [cell for one in series for cell in self._cells(one)]
         left = Counter(cell.series for cell in cells)
         outcomes: dict[Series, list[Outcome]] = {one: [] for one in series}
-        yield from self.checks([one for one in series if not left[one]])
+        for one in series:
+            if not left[one]:
+                yield from self._verdict(one, [])
         for outcome in self._outcomes(cells):
             self._collectors.outcome(outcome)
             one = outcome.cell.series
@@ -59,16 +66,16 @@ class CandleRun:
             left[one] -= 1
             if not left[one]:
                 self._record(one, outcomes[one])
-                yield self._check(one, outcomes[one])
+                yield from self._verdict(one, outcomes[one])
         yield from self._outside(series, cells)
         failed = [o for many in outcomes.values() for o in many if o.error]
         if failed:
             raise _failure(failed, len(cells))
 
-    def checks(self, series: Sequence[Series]) -> Iterator[Event]:
+    def checks(self) -> Iterator[Event]:
         """Judge what is stored, without asking for anything."""
-        for one in series:
-            yield self._check(one, [])
+        for one in sorted(self._judged):
+            yield from self._verdict(one, [])
 
     def _outcomes(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """What becomes of the cells; those of several exchanges are fetched at the same time."""
@@ -129,11 +136,13 @@ class CandleRun:
         if reasons != {CANCELLED}:
             self._health.record(series, time.time(), rows, _errors(outcomes))
 
-    def _check(self, series: Series, outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
+    def _verdict(self, series: Series, outcomes: Sequence[Outcome]) -> Iterator[Event]:
+        if series not in self._judged:
+            return
         quality = judge(self._store, series, _now())
         errors = _errors(outcomes)
         problems = [*([errors] if errors else []), *quality.problems]
-        return dg.AssetCheckResult(
+        yield dg.AssetCheckResult(
             asset_key=asset_key(series),
             check_name=CHECK,
             passed=not problems,

@@ -99,13 +99,16 @@ class Period:
             if fold := self._open(self.fold):
                 return [fold]
             main, tail = self._open(self.main), self._open(self.tail)
-            if tail is None:
+            unchanged = self._names() == before
+            if tail is None and unchanged:  # else its rows may be in a newer main file by now
                 return [main] if main else []
+            if tail is None:
+                continue
             if main and main.footer.last == tail.footer.base:
                 return [main, tail]
             if main is None and not self.main.exists() and self.tail.exists():
                 return [tail]  # someone removed the main file: what is left is still data
-            if self._names() == before:
+            if unchanged:
                 other = ValueError(f"it does not continue {self.main.name}, which was replaced")
                 raise files.UnreadableError(self.tail, other)
 

@@ -41,6 +41,16 @@ def box() -> Iterator[Sandbox]:
         yield running
 
 
+def begin(data: Path, *arguments: object) -> ForkServerProcess:
+    """A backfill that has begun its work."""
+    process = workers.start(workers.backfill, data, *arguments)
+    mark = workers.mark_of(data)
+    while process.exitcode is None and not mark.exists():
+        time.sleep(0.001)
+    mark.unlink()
+    return process
+
+
 def kill_after(process: ForkServerProcess, seconds: float) -> bool:
     """Whether it was still at work when the signal came."""
     process.join(seconds)
@@ -73,10 +83,9 @@ def test_a_backfill_killed_at_random_moments_goes_on_and_ends_complete(
 ) -> None:
     rng = random.Random(20_261_122)
     expected = {series: truth(box, series, WANTED) for series in SERIES}
-    arguments = (SERIES, WANTED, 200)
-    workers.start(time.sleep, 0).join()  # the server that forks has all imports from here on
+    arguments = (box.binance_url, SERIES, WANTED, 200)
+    undisturbed = begin(tmp_path / "calm", *arguments)
     begun = time.monotonic()
-    undisturbed = workers.start(workers.backfill, box.binance_url, tmp_path / "calm", *arguments)
     undisturbed.join()
     whole = time.monotonic() - begun
     assert undisturbed.exitcode == 0
@@ -84,8 +93,7 @@ def test_a_backfill_killed_at_random_moments_goes_on_and_ends_complete(
     killed, partial, attempt, data = 0, 0, 0, tmp_path / "0"
     before = dict.fromkeys(SERIES, 0)
     for _ in range(BACKFILLS):
-        process = workers.start(workers.backfill, box.binance_url, data, *arguments)
-        killed += kill_after(process, rng.uniform(0, min(whole, 1.0) * 0.6))
+        killed += kill_after(begin(data, *arguments), rng.uniform(0, min(whole, 1.0) * 0.8))
         if data.exists():
             assert_sound(data)
         now = {series: stored(data, series, expected[series]) for series in SERIES}
@@ -100,7 +108,7 @@ def test_a_backfill_killed_at_random_moments_goes_on_and_ends_complete(
     assert partial >= 5, "the kills came too early or too late to say anything"
 
     for folder in {data, tmp_path / "0"}:
-        last = workers.start(workers.backfill, box.binance_url, folder, *arguments)
+        last = begin(folder, *arguments)
         last.join()
         assert last.exitcode == 0
         assert_sound(folder)
@@ -142,7 +150,7 @@ def test_a_writer_killed_while_it_merges_and_folds_leaves_a_state_that_goes_on(
 
 
 def test_a_run_after_kills_asks_for_what_is_missing_only(box: Sandbox, tmp_path: Path) -> None:
-    process = workers.start(workers.backfill, box.binance_url, tmp_path, SERIES[:1], WANTED, 24)
+    process = begin(tmp_path, box.binance_url, SERIES[:1], WANTED, 24)
     store = DataStore(tmp_path)
     while not store.existing_periods(BTC_1H):
         time.sleep(0.001)

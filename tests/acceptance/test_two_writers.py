@@ -37,7 +37,7 @@ def box() -> Iterator[Sandbox]:
 
 
 def test_two_backfills_of_the_same_series_end_as_one(box: Sandbox, tmp_path: Path) -> None:
-    arguments = (workers.backfill, box.binance_url, tmp_path, [BTC_1H], WANTED, 48)
+    arguments = (workers.backfill, tmp_path, box.binance_url, [BTC_1H], WANTED, 48)
     both = [workers.start(*arguments) for _ in range(2)]
     for process in both:
         process.join()
@@ -51,7 +51,7 @@ def test_a_backfill_forwards_and_one_backwards_meet(box: Sandbox, tmp_path: Path
     middle = at("2024-12-25T05:00")
     halves = [Window(WANTED.start, middle), Window(middle, WANTED.end)]
     both = [
-        workers.start(workers.backfill, box.binance_url, tmp_path, [BTC_1H], half, 48)
+        workers.start(workers.backfill, tmp_path, box.binance_url, [BTC_1H], half, 48)
         for half in halves
     ]
     for process in both:

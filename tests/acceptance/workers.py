@@ -30,8 +30,14 @@ def start(work: Callable[..., None], *arguments: Any) -> ForkServerProcess:
     return process
 
 
-def backfill(url: str, data: Path, series: list[Series], wanted: Window, page: int) -> None:
+def mark_of(data: Path) -> Path:
+    """The file that a backfill makes when it begins."""
+    return data.with_name(f"{data.name}.begun")
+
+
+def backfill(data: Path, url: str, series: list[Series], wanted: Window, page: int) -> None:
     """Fetch in small pages, store each at once in a small tail: a kill may land in any step."""
+    mark_of(data).touch()
     history.FLUSH_SECONDS = 0.0
     period.TAIL_ROWS = 300
     todo = [cell for one in series for cell in cells(one, wanted)]

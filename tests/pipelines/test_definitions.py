@@ -18,7 +18,7 @@ from dccd_pipelines.location import load_location_config
 from dccd_pipelines.resources import Collectors
 
 # Every asset: key | group | first year | check | pool | kinds | tags. Every schedule: name |
-# cron | zone | status | job: its assets.
+# cron | zone | status | job: its assets and checks.
 SMALL = """
 binance/ohlc/1d/1INCH-USDT | binance/ohlc_1d | 2017 | quality | binance | parquet | channel=ohlc exchange=binance pair=1INCH-USDT span=1d
 binance/ohlc/1d/BTC-USDT | binance/ohlc_1d | 2017 | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=1d
@@ -28,6 +28,7 @@ binance/ohlc/4h/ETH-USDT | binance/ohlc_4h | 2017 | quality | binance | parquet 
 binance_ohlc_1d_schedule | 0 0 * * * | UTC | RUNNING | binance_ohlc_1d_job: 1INCH-USDT BTC-USDT
 binance_ohlc_4h_BTC_USDT_schedule | 7 */4 * * * | UTC | RUNNING | binance_ohlc_4h_BTC_USDT_job: BTC-USDT
 binance_ohlc_4h_schedule | 0 */4 * * * | UTC | RUNNING | binance_ohlc_4h_job: ETH-USDT
+quality_schedule | 30 0 * * * | UTC | RUNNING | quality_job: 1INCH-USDT:quality BTC-USDT:quality BTC-USDT:quality BTC-USDT:quality ETH-USDT:quality
 """  # noqa: E501
 SMALL_JOBS = (
     "pairs: [BTC/USDT, 1INCH/USDT], span: 1d, start: 2019-01-01",
@@ -41,6 +42,7 @@ binance/ohlc/1h/ETH-USDT | binance/ohlc_1h | 2020 | quality | binance | parquet 
 binance/ohlc/1m/BTC-USDT | binance/ohlc_1m | 2020 | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=1m
 binance_ohlc_1h_schedule | 0 * * * * | UTC | RUNNING | binance_ohlc_1h_job: BTC-USDT ETH-USDT
 binance_ohlc_1m_schedule | * * * * * | UTC | RUNNING | binance_ohlc_1m_job: BTC-USDT
+quality_schedule | 30 0 * * * | UTC | RUNNING | quality_job: BTC-USDT:quality BTC-USDT:quality ETH-USDT:quality
 """  # noqa: E501
 
 
@@ -63,7 +65,12 @@ def snapshot(location: dg.Definitions) -> str:
     for schedule in location.schedules or []:
         assert isinstance(schedule, dg.ScheduleDefinition)
         job = location.resolve_job_def(schedule.job_name)
-        pairs = " ".join(sorted(key.path[-1] for key in job.asset_layer.executable_asset_keys))
+        layer = job.asset_layer
+        keys = [key.path[-1] for key in layer.executable_asset_keys]
+        checks = [
+            f"{key.asset_key.path[-1]}:{key.name}" for key in layer.asset_graph.asset_check_keys
+        ]
+        pairs = " ".join(sorted(keys + checks))
         status = schedule.default_status.value
         columns = [schedule.name, str(schedule.cron_schedule), str(schedule.execution_timezone)]
         lines.append(" | ".join([*columns, status, f"{schedule.job_name}: {pairs}"]))
@@ -144,7 +151,7 @@ def test_a_thousand_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("DCCD_CONFIG", str(tmp_path / "config.yml"))
     location = load_location()
     assert len(location.resolve_asset_graph().get_all_asset_keys()) == 1_000
-    [schedule] = location.schedules or []
+    schedule, _ = location.schedules or []
     assert isinstance(schedule, dg.ScheduleDefinition)
     job = location.resolve_job_def(schedule.job_name)
     assert len(job.asset_layer.executable_asset_keys) == 1_000
