@@ -122,3 +122,20 @@ def test_ticks_after_new_year_and_after_a_changed_start(
 
     project.write(f"pairs: [BTC/USDT], span: 1d, start: {NOW.year + 2}-01-01")
     assert tick(load_location(), instance) == "the configured start has not come yet"
+
+
+def test_the_daily_quality_job_judges_every_series_and_asks_nothing(
+    project: Project,
+    box: Sandbox,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DCCD_CONFIG", str(project.path))
+    assert materialize(project, instance, [str(TODAY.year)]).success
+    box.reset()
+    location = load_location()
+    result = location.resolve_job_def("quality_job").execute_in_process(instance=instance)
+    [judged] = result.get_asset_check_evaluations()
+    assert judged.passed
+    assert judged.asset_key == dg.AssetKey(list(BTC.key))
+    assert page_questions(box) == []
