@@ -55,7 +55,7 @@ def materialization_metadata(store: DataStore, outcome: Outcome, *, last: bool) 
         "gaps": dg.MetadataValue.int(sum(map(series.count, covered)) - rows),
         "requests": dg.MetadataValue.int(outcome.requests),
         "seconds": dg.MetadataValue.float(round(outcome.seconds, 3)),
-        "bytes": dg.MetadataValue.int(sum(part.path.stat().st_size for part in parts)),
+        "bytes": dg.MetadataValue.int(sum(part.bytes for part in parts)),
     }
     if rows:
         times = [t for p in parts for t in (p.footer.first, p.footer.last) if t is not None]

@@ -63,7 +63,12 @@ class InventoryRow:
 
 def read_inventory(root: Path) -> list[InventoryRow]:
     """All series below a data path, sorted."""
-    return [row for series, stems in sorted(_series(root)) for row in _rows(root, series, stems)]
+    found = sorted(_series(root), key=lambda item: _order(item[0]))
+    return [row for series, stems in found for row in _rows(root, series, stems)]
+
+
+def _order(series: Series) -> tuple[str, str, str, int]:
+    return (series.exchange, str(series.channel), series.symbol.slug, series.span)
 
 
 def _series(root: Path) -> Iterator[tuple[Series, list[str]]]:
@@ -124,7 +129,7 @@ def _rows(root: Path, series: Series, stems: list[str]) -> Iterator[InventoryRow
         missing=sum(series.count(hole) for hole in clip(holes, between)),
         revised=sum(f.revised for f in footers),
         insane=sum(f.insane for f in footers),
-        bytes=sum(part.path.stat().st_size for part in parts),
+        bytes=sum(part.bytes for part in parts),
     )
 
 

@@ -66,7 +66,7 @@ def judge(store: DataStore, series: Series, now: int) -> Quality:
         duplicates=duplicates,
         insane=insane,
         revised=sum(footer.revised for footer in footers),
-        bytes=sum(part.path.stat().st_size for part in parts),
+        bytes=sum(part.bytes for part in parts),
         age=None if last is None else (now - last) / SECOND - series.span,
         problems=problems,
     )
