@@ -71,24 +71,23 @@ def _order(series: Series) -> tuple[str, str, str, int]:
     return (series.exchange, str(series.channel), series.symbol.slug, series.span)
 
 
-def _series(root: Path) -> Iterator[tuple[Series, list[str]]]:
-    """Every folder `exchange/ohlc/PAIR/span` that holds Parquet files, and their stems."""
-    stems: dict[str, set[str]] = defaultdict(set)
+def _series(root: Path) -> Iterator[tuple[Series, dict[str, set[str]]]]:
+    """Every folder `exchange/ohlc/PAIR/span` that holds our files, and their names by stem."""
+    stems: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     base = len(str(root)) + 1
     pending = [str(root)] if root.exists() else []
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
+                name = entry.name
+                if name.endswith((".parquet", ".fold")):
+                    folder = entry.path[base : -len(name) - 1]
+                    stems[folder][name.lstrip(".").split(".")[0]].add(name)
+                elif not name.startswith(".") and entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
-                elif entry.name.endswith(".parquet"):
-                    folder = entry.path[base : -len(entry.name) - 1]
-                    stems[folder].add(entry.name.split(".")[0])
     for folder, found in stems.items():
         if series := _parse(folder):
-            yield series, sorted(found)
+            yield series, dict(sorted(found.items()))
 
 
 def _parse(folder: str) -> Series | None:
@@ -105,12 +104,14 @@ def _parse(folder: str) -> Series | None:
     return Series(exchange, channels[channel], symbol, seconds)
 
 
-def _rows(root: Path, series: Series, stems: list[str]) -> Iterator[InventoryRow]:
+def _rows(root: Path, series: Series, stems: dict[str, set[str]]) -> Iterator[InventoryRow]:
     parts = []
-    for stem in stems:
-        period = Period(root / series.path, series, stem)
+    folder = root / series.path
+    for stem, names in stems.items():
+        period = Period(folder, series, stem)
         try:
-            parts += period.open()
+            alone = names == {period.main.name}
+            parts += period.open_main() if alone else period.open()
         except (UnreadableError, SchemaError, OSError) as error:
             size = sum(path.lstat().st_size for path in period.paths())
             yield InventoryRow(series, None, None, 0, 0, 0, 0, 0, size, f"{stem}: {error}")

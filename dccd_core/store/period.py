@@ -111,6 +111,11 @@ class Period:
             # a tail alone: someone removed the main file, but what is left is still data
             return [part for part in (main, tail) if part]
 
+    def open_main(self) -> list[Part]:
+        """The main file alone, for one who has just seen that it is: a tail that appears in this
+        moment is left out."""
+        return [Part(self.main, *self._read(self.main), os.stat(self.main).st_size)]  # noqa: PTH116
+
     def _state(self) -> dict[Path, tuple[int, int, int]]:
         """Which files are there, and what tells one content from another; the size is last."""
         found = {}
@@ -124,10 +129,13 @@ class Period:
         if path not in state:
             return None
         try:
-            file = files.open_parquet(path)
+            return Part(path, *self._read(path), state[path][-1])
         except FileNotFoundError:
             return None
-        return Part(path, file, read_footer(file.metadata, path), state[path][-1])
+
+    def _read(self, path: Path) -> tuple[pq.ParquetFile, Footer]:
+        file = files.open_parquet(path)
+        return file, read_footer(file.metadata, path)
 
     def paths(self) -> list[Path]:
         """The files that exist of this period."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from helpers import BTC_1H, BTC_1M, table, window
+from helpers import BTC_1H, BTC_1M, at, table, window
 
 from dccd_core.models import SECOND, Series, Symbol, Window
 from dccd_core.store.datastore import DataStore
@@ -105,3 +105,22 @@ def test_a_series_that_is_only_known_to_be_empty(store: DataStore) -> None:
 def test_nothing_is_stored_yet(tmp_path: Path) -> None:
     assert DataStore(tmp_path).inventory().shape == (0, len(FRAME))
     assert DataStore(tmp_path / "none").inventory_rows() == []
+
+
+@pytest.mark.parametrize("left", ["2024.tail.parquet", ".2024.fold"])
+def test_a_period_whose_main_file_is_gone_is_read_from_what_is_left(
+    left: str, tmp_path: Path
+) -> None:
+    store = DataStore(tmp_path)
+    times = [at("2024-01-01") + hour * 3_600_000_000 for hour in range(3)]
+    for time in times:
+        store.merge(BTC_1H, "2024", table([time], lambda _: 1.0), [], "test")
+    folder = store.folder(BTC_1H)
+    if left == ".2024.fold":
+        (folder / "2024.tail.parquet").unlink()
+        (folder / "2024.parquet").rename(folder / left)
+    else:
+        (folder / "2024.parquet").unlink()
+    [row] = store.inventory_rows()
+    assert row.error is None
+    assert row.rows == (2 if left == "2024.tail.parquet" else 1)
