@@ -4,6 +4,7 @@ Pages of all cells are fetched by a few threads, since their windows are known b
 calling thread stores a cell as soon as it has all of its pages.
 """
 
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -156,7 +157,7 @@ class Collector:
         queue = deque((work, page) for work in works if work.left for page in work.plan.pages)
         tally = _Tally(works)
         while queue or running:
-            while queue and len(running) < 2 * THREADS:
+            while queue and len(running) < self._depth():
                 work, window = queue.popleft()
                 work.started = work.started or time.monotonic()
                 future = pool.submit(self._page, work.plan.cell.series, window)
@@ -169,6 +170,15 @@ class Collector:
                     yield self._finish(work)
                 elif time.monotonic() - max(work.flushed, work.started) > FLUSH_SECONDS:
                     self._flush(work)
+
+    def _depth(self) -> int:
+        """How many questions may be under way: twice what the budget can use at this latency.
+
+        More would wait for the budget anyway, and each thread that is awake costs the others.
+        """
+        limits = self.exchange.limits
+        rate = limits.weight / limits.page_weight / limits.seconds
+        return min(THREADS, 1 + math.ceil(2 * rate * self.client.latency))
 
     def _page(self, series: Series, window: Window) -> Page:
         if self._cancel.is_set():

@@ -29,6 +29,8 @@ T = TypeVar("T")
 UNKNOWN_BAN = 120.0
 # A longer Retry-After is handled as a ban: nobody wants a run that sleeps for hours unseen.
 LONGEST_WAIT = 900.0
+# The latency that is assumed before the first answer.
+SLOW = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class RestClient:
         cancel: threading.Event | None = None,
     ) -> None:
         self.requests = 0
+        self.latency = SLOW  # seconds of an answer of late, without the wait for the budget
         self._exchange = exchange
         self._limiter = limiter
         self._base = _base(exchange.rest_url if base_url is None else base_url)
@@ -127,10 +130,12 @@ class RestClient:
             self._limiter.acquire(request.weight, self._cancel)
             with self._lock:
                 self.requests += 1
+            began = time.monotonic()
             try:
                 answer = self._http.get(url)
             except StaleConnection:
                 continue  # ends: each time a kept connection is used up, and a new one is not stale
+            self.latency += (time.monotonic() - began - self.latency) / 8
             _refuse_redirect(url, answer)
             return answer
 

@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import date, datetime
 from difflib import get_close_matches
 from threading import Event
@@ -95,6 +95,8 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
     with ThreadPoolExecutor(1) as pool:
         jobs = [pool.submit(_materialize, collectors, group, tags) for group in groups]
         try:
+            while wait(jobs, timeout=0.2).not_done:
+                pass  # a signal that another thread got does not wake one that waits for ever
             results = [job.result() for job in jobs]
         except BaseException:
             cancel.set()

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from threading import Event
 from types import FrameType
 
@@ -26,9 +27,10 @@ def stop_signals(handle: Callable[[int], None]) -> Iterator[None]:
 def cancelling(say: Callable[[str], None]) -> Iterator[Event]:
     """An event that the first such signal sets; the second one ends the program at once."""
     cancel = Event()
+    signals = count()
 
     def stop(number: int) -> None:
-        if cancel.is_set():
+        if next(signals):
             raise SystemExit(128 + number)
         cancel.set()
         say("Stopping; what is stored stays. Once more to leave at once.")
