@@ -1,9 +1,12 @@
 """The frozen schemas, and the footer that every data file carries under the key `dccd`."""
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from dccd_core.exchanges import load_all
 from dccd_core.exchanges.base import Candles
@@ -111,10 +114,16 @@ def candles_table(candles: Candles) -> pa.Table:
     """Parsed candles as a table of the frozen schema."""
     columns = (getattr(candles, name) for name in OHLC.names)
     arrays = [
-        pa.nulls(len(candles), field.type) if column is None else pa.array(column).cast(field.type)
+        pa.nulls(len(candles), field.type) if column is None else _array(column, field.type)
         for field, column in zip(OHLC, columns, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=OHLC)
+
+
+def _array(column: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """A column of 64-bit numbers as it lies in memory; pa.array would import pandas for it."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(column))]
+    return pa.Array.from_buffers(kind, len(column), buffers)
 
 
 def table_times(table: pa.Table) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
