@@ -265,6 +265,6 @@ def _start(page: Page) -> int:
 
 
 def _note(plan: Plan) -> str:
-    if plan.listed is not None and plan.listed >= plan.cell.window.end:
+    if plan.listed is not None and plan.before_listing:
         return f"before listing: the first candle opens at {iso(plan.listed)}"
     return "" if plan.pages else "complete: nothing was asked"
