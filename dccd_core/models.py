@@ -61,6 +61,8 @@ class Channel(StrEnum):
     TRADES = "trades"
     BOOK = "book"
     BOOK_DELTAS = "book_deltas"
+    LIVE_OHLC = "live_ohlc"
+    """Candles of a stream, by day, beside those that the exchange serves by REST."""
 
 
 class Window(NamedTuple):
@@ -110,7 +112,7 @@ class Symbol:
 class Series:
     """One stored series. The one place that knows its folder, its asset key and its periods.
 
-    `span` is in seconds for candles and 0 for every other channel.
+    `span` is in seconds for candles, live ones too, and 0 for every other channel.
     """
 
     exchange: str

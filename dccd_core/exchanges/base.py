@@ -105,7 +105,8 @@ class Instrument:
     """A market as the exchange lists it: its own name for it, and what the instrument list says.
 
     `listed` is the listing time in microseconds, None where the list does not tell.
-    `size` is the base units of one contract, 1 for spot.
+    `size` is the base units of one contract, 1 for spot. The digits are those after the decimal
+    point of a price and of an amount, where the exchange's checksums need them.
     """
 
     symbol: Symbol
@@ -113,6 +114,8 @@ class Instrument:
     trading: bool
     listed: int | None = None
     size: float = 1.0
+    price_digits: int | None = None
+    amount_digits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
