@@ -28,12 +28,15 @@ from dccd_core.config_sections import (
     Alerts,
     ExchangeSettings,
     HistoJob,
+    HistoryJob,
     Section,
     Settings,
     Storage,
     StreamJob,
+    TradesJob,
 )
 from dccd_core.config_text import Document, Problem, read_document, shown_key
+from dccd_core.lineage import source_of
 from dccd_core.models import Channel, Series, Symbol
 from dccd_core.moments import find_zone, parse_moment, show_moment
 
@@ -66,6 +69,9 @@ class Config(Section):
     )
     histo_jobs: tuple[HistoJob, ...] = Field(
         default=(), description="a list of mappings with exchange, pairs and span"
+    )
+    trades_jobs: tuple[TradesJob, ...] = Field(
+        default=(), description="a list of mappings with exchange and pairs"
     )
     stream_jobs: tuple[StreamJob, ...] = Field(
         default=(), description="a list of mappings with exchange, pairs and channels"
@@ -116,26 +122,59 @@ class Config(Section):
         return self._path
 
     @cached_property
-    def jobs(self) -> dict[Series, HistoJob]:
-        """Each historical series and its job, in the file's order."""
-        return {
+    def configured(self) -> dict[Series, HistoryJob]:
+        """Each historical series that the file names and its job, in the file's order."""
+        candles = {
             Series(job.exchange, Channel.OHLC, Symbol.parse(pair), job.span): job
             for job in self.histo_jobs
             for pair in job.pairs
         }
+        trades = {
+            Series(job.exchange, Channel.TRADES, Symbol.parse(pair)): job
+            for job in self.trades_jobs
+            for pair in job.pairs
+        }
+        return {**candles, **trades}
+
+    @cached_property
+    def jobs(self) -> dict[Series, HistoryJob]:
+        """The configured series, then those that they are built from, with the job they serve."""
+        found = dict(self.configured)
+        for series, job in self.configured.items():
+            source = source_of(series)
+            while source is not None:
+                found.setdefault(source, job)
+                source = source_of(source)
+        return found
+
+    @cached_property
+    def _starts(self) -> dict[Series, int | None]:
+        """Where each series begins: candles that others are built from as early as these."""
+        found = {series: self._own_start(job) for series, job in self.jobs.items()}
+        for series in self.configured:
+            source = source_of(series)
+            while source is not None:
+                if source.channel is Channel.OHLC or source not in self.configured:
+                    both = (found[source], found[series])
+                    found[source] = None if None in both else min(both)  # type: ignore[type-var]
+                source = source_of(source)
+        return found
+
+    def _own_start(self, job: HistoryJob) -> int | None:
+        return None if job.start is None else self.parse_moment(job.start)
 
     def series(self) -> list[Series]:
-        """The historical series, in the file's order."""
-        return list(self.jobs)
+        """The historical series to collect: the configured ones, then candles that they are built
+        from. Trades that candles are built from are fetched as far as those need them."""
+        return [s for s in self.jobs if s in self.configured or s.channel is Channel.OHLC]
 
-    def job_of(self, series: Series) -> HistoJob:
-        """The job that names a series; KeyError if none does."""
+    def job_of(self, series: Series) -> HistoryJob:
+        """The job that names a series, or that needs it; KeyError if none does."""
         return self.jobs[series]
 
     def start_of(self, series: Series) -> int | None:
         """Where a series begins, in microseconds; None: at its listing."""
-        start = self.job_of(series).start
-        return None if start is None else self.parse_moment(start)
+        return self._starts[series]
 
     def exchange_settings(self, name: str) -> ExchangeSettings:
         """The settings of an exchange; the defaults if the file has none for it."""

@@ -47,10 +47,10 @@ def add_pair(path: Path, exchange: str, pairs: Sequence[str], span: int | str) -
     with _locked(path):
         text = read_text(path)
         config = parse_config(text, path)
-        new = [series for series in wanted if series not in config.jobs]
+        new = [series for series in wanted if series not in config.configured]
         if new:
             _write(path, _edited(text, path, partial(_add, config, new)))
-    return Edit(path, tuple(new), tuple(series for series in wanted if series in config.jobs))
+    return Edit(path, tuple(new), tuple(series for series in wanted if series in config.configured))
 
 
 def remove_pair(path: Path, exchange: str, pairs: Sequence[str], span: int | str) -> Edit:
@@ -63,9 +63,9 @@ def remove_pair(path: Path, exchange: str, pairs: Sequence[str], span: int | str
         text = read_text(path)
         config = parse_config(text, path)
         problems = [
-            Problem((), f"{series} is not in histo_jobs{_guess(series, config.series())}")
+            Problem((), f"{series} is not in histo_jobs{_guess(series, list(config.configured))}")
             for series in wanted
-            if series not in config.jobs
+            if series not in config.configured
         ]
         if problems:
             raise ConfigError(path, problems)

@@ -17,6 +17,8 @@ from dccd_core.config_text import Document
 from dccd_core.cron import check_cron
 from dccd_core.exchanges import load_all
 from dccd_core.exchanges.base import Exchange
+from dccd_core.exchanges.trades import TradesHistory
+from dccd_core.lineage import source_span
 from dccd_core.models import Channel, Symbol, parse_span, span_label
 from dccd_core.moments import parse_moment
 
@@ -64,6 +66,16 @@ def _exchange(value: object) -> str:
     return value
 
 
+def _trades_exchange(value: object) -> str:
+    name = _exchange(value)
+    exchange = load_all()[name]
+    if not isinstance(exchange, TradesHistory):
+        live = Channel.TRADES in exchange.channels
+        instead = "; record them live: stream_jobs with channels: [trades]" if live else ""
+        raise refuse(f"{exchange.title} serves no past trades{instead}")
+    return name
+
+
 def _exchange_of(info: ValidationInfo) -> Exchange | None:
     """The exchange that was read before this field, None if it was refused."""
     return load_all().get(info.data.get("exchange", ""))
@@ -96,10 +108,10 @@ def _span(value: object, info: ValidationInfo) -> int:
     except ValueError as error:
         guess = _label_guess(str(value), exchange)
         raise refuse("write seconds (3600) or a label (1m, 1h, 1d, 1w)", guess) from error
-    if exchange and seconds not in exchange.spans:
+    if exchange and seconds not in exchange.spans and not source_span(exchange.spans, seconds):
         near = min(exchange.spans, key=lambda span: abs(math.log(span) - math.log(seconds)))
         labels = ", ".join(map(span_label, exchange.spans))
-        why = f"{exchange.name} has no such span; it has {labels}"
+        why = f"{exchange.name} has no such span, nor one to build it from; it has {labels}"
         raise refuse(why, f"; did you mean {span_label(near)}?")
     return seconds
 
@@ -111,13 +123,18 @@ def _label_guess(text: str, exchange: Exchange | None) -> str:
         seconds = parse_span(label)
     except ValueError:
         return ""
-    fits = exchange is None or seconds in exchange.spans
+    fits = (
+        exchange is None
+        or seconds in exchange.spans
+        or source_span(exchange.spans, seconds) is not None
+    )
     return f"; did you mean {span_label(seconds)}?" if fits else ""
 
 
 def _channel(value: object, info: ValidationInfo) -> Channel:
     exchange = _exchange_of(info)
-    offered = sorted(exchange.channels if exchange else Channel)
+    # people write ohlc: that a stream's candles have a folder of their own is our affair
+    offered = sorted((exchange.channels if exchange else set(Channel)) - {Channel.LIVE_OHLC})
     try:
         channel = Channel(value)  # type: ignore[arg-type]  # anything else is a ValueError too
     except ValueError as error:
@@ -178,6 +195,7 @@ T = TypeVar("T")
 NoneIsEmpty = Annotated[T, BeforeValidator(lambda value: {} if value is None else value)]
 Folder = Annotated[Path, BeforeValidator(_folder)]
 ExchangeName = Annotated[str, BeforeValidator(_exchange)]
+TradesExchangeName = Annotated[str, BeforeValidator(_trades_exchange)]
 Pairs = Annotated[tuple[Annotated[str, BeforeValidator(_pair)], ...], BeforeValidator(_not_empty)]
 Span = Annotated[int, BeforeValidator(_span)]
 Channels = Annotated[

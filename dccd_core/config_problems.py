@@ -12,6 +12,9 @@ from dccd_core.config_fields import REFUSED, did_you_mean, folder
 from dccd_core.config_text import Document, Key, Problem, plain, shown_key
 from dccd_core.models import Channel, Series, Symbol, parse_span
 
+# The lists of jobs, with the channel that all jobs of a list have.
+JOBS = {"histo_jobs": ["ohlc"], "trades_jobs": ["trades"], "stream_jobs": None}
+
 _SECRETS = frozenset({"webhook_url", "proxy", "ui_auth_token"})
 
 
@@ -91,8 +94,8 @@ def check_whole(values: Any, document: Document) -> Iterator[Problem]:
     """What no single field can tell. It skips what is malformed: the fields report that."""
     if not isinstance(values, dict):
         return
-    if not values.get("histo_jobs") and not values.get("stream_jobs"):
-        yield Problem((), "nothing to collect: name a job in histo_jobs or stream_jobs")
+    if not any(map(values.get, JOBS)):
+        yield Problem((), f"nothing to collect: name a job in {', '.join(JOBS)}")
     yield from _series_twice(values, document)
     storage = _mapping(values.get("storage"))
     yield from _remote_twice(_list(storage.get("remotes")), document)
@@ -106,7 +109,7 @@ def check_whole(values: Any, document: Document) -> Iterator[Problem]:
 
 
 def _series_twice(values: dict[str, Any], document: Document) -> Iterator[Problem]:
-    for section in ("histo_jobs", "stream_jobs"):
+    for section in JOBS:
         first: dict[Series, Key] = {}
         for key, series in _places(section, _list(values.get(section))):
             place = first.setdefault(series, key)
@@ -122,7 +125,7 @@ def _series_twice(values: dict[str, Any], document: Document) -> Iterator[Proble
 def _places(section: str, jobs: list[Any]) -> Iterator[tuple[Key, Series]]:
     """Each series that jobs name, with the key of its pair."""
     for number, job in enumerate(map(_mapping, jobs)):
-        channels = ["ohlc"] if section == "histo_jobs" else _list(job.get("channels"))
+        channels = JOBS[section] or _list(job.get("channels"))
         for item, pair in enumerate(_list(job.get("pairs"))):
             for channel in dict.fromkeys(map(str, channels)):
                 span = job.get("span", job.get("time_step", 60)) if channel == "ohlc" else None

@@ -17,6 +17,7 @@ from dccd_core.config_fields import (
     SecretUrl,
     SocketUrl,
     Span,
+    TradesExchangeName,
     Whole,
     did_you_mean,
     refuse,
@@ -84,16 +85,11 @@ class Storage(Section):
     sync_interval: Whole = Field(default=3_600, ge=0, description="whole seconds, 0 or more")
 
 
-class HistoJob(Section):
-    """Candles of some pairs, from `start` (null: since listing) until now. `span` is in seconds."""
+class HistoryJob(Section):
+    """The past of some pairs, from `start` (null: since listing) until now."""
 
     exchange: ExchangeName = Field(description="an exchange's name, as binance")
     pairs: Pairs = Field(description="a list of one pair or more, as [BTC/USDT]")
-    span: Span = Field(description="seconds (3600) or a label (1h)")
-    format: Literal["parquet"] = Field(
-        default="parquet",
-        description="parquet: no other format is written (dccd 2.4 ignored this key)",
-    )
     max_retries: Whole = Field(default=3, ge=1, le=10, description="a whole number from 1 to 10")
     retry_delay: Real = Field(
         default=2.0, ge=0, allow_inf_nan=False, description="seconds, 0 or more"
@@ -107,13 +103,33 @@ class HistoJob(Section):
     )
 
 
+class HistoJob(HistoryJob):
+    """Candles. `span` is in seconds."""
+
+    span: Span = Field(description="seconds (3600) or a label (1h)")
+    format: Literal["parquet"] = Field(
+        default="parquet",
+        description="parquet: no other format is written (dccd 2.4 ignored this key)",
+    )
+
+
+class TradesJob(HistoryJob):
+    """Trades, a file a day."""
+
+    exchange: TradesExchangeName = Field(description="an exchange's name, as binance")
+
+
 class StreamJob(Section):
-    """Live channels of some pairs. `time_step`: seconds between books and of a live candle."""
+    """Live channels of some pairs. `time_step`: seconds between books and of a live candle.
+
+    `depth` is how many levels a side a stored book has.
+    """
 
     exchange: ExchangeName = Field(description="an exchange's name, as binance")
     pairs: Pairs = Field(description="a list of one pair or more, as [BTC/USDT]")
     channels: Channels = Field(description="a list of one channel or more, as [trades]")
     time_step: Whole = Field(default=60, gt=0, description="whole seconds, 1 or more")
+    depth: Whole = Field(default=20, gt=0, description="a whole number of levels, 1 or more")
 
     @field_validator("channels")
     @classmethod
@@ -133,7 +149,10 @@ class Alerts(Section):
 
 
 class ExchangeSettings(Section):
-    """How one exchange is reached. `requests` is the part of its request budget that we use."""
+    """How one exchange is reached. `requests` is the part of its request budget that we use.
+
+    `archives`: files that it publishes are taken before its REST interface is asked.
+    """
 
     rest_url: HttpUrl | None = Field(default=None, description="a URL that begins with https://")
     ws_url: SocketUrl | None = Field(default=None, description="a URL that begins with wss://")
@@ -142,3 +161,4 @@ class ExchangeSettings(Section):
         default=None, description="an http:// or https:// URL of a proxy"
     )
     requests: Real = Field(default=1.0, ge=0.01, le=1, description="a fraction from 0.01 to 1")
+    archives: bool = Field(default=True, strict=True, description="true or false")

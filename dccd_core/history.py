@@ -7,14 +7,14 @@ calling thread stores a cell as soon as it has all of its pages.
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from threading import Event
 
 import pyarrow as pa
 
-from dccd_core.exchanges.base import Exchange, ExchangeError, Limits
+from dccd_core.exchanges.base import Exchange, ExchangeError, Instrument, Limits
 from dccd_core.intervals import union
 from dccd_core.limits import Cancelled
 from dccd_core.models import Series, Window, iso
@@ -115,7 +115,11 @@ class Collector:
         unknown = {plan.cell.series for plan in asked if plan.listed is None}
         with ThreadPoolExecutor(THREADS) as pool:
             found = dict(zip(unknown, pool.map(self._listing, unknown), strict=True))
-        return [_settle(plan, found.get(plan.cell.series), limits) for plan in plans]
+        return [settle(plan, found.get(plan.cell.series), limits) for plan in plans]
+
+    def instrument(self, series: Series) -> Instrument:
+        """The exchange's market of a series; ExchangeError if it cannot be had."""
+        return self._questions.instrument(series)
 
     def _listing(self, series: Series) -> int | str:
         """When a series begins, or why that cannot be had."""
@@ -126,7 +130,7 @@ class Collector:
         except Cancelled:
             return CANCELLED
 
-    def collect(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
+    def collect(self, cells: Sequence[Cell]) -> Generator[Outcome]:
         """Fetch and store the cells; one outcome each, as soon as it is known.
 
         Closing the iterator, or an exception thrown into it, stores the pages that are there.
@@ -172,13 +176,9 @@ class Collector:
                     self._flush(work)
 
     def _depth(self) -> int:
-        """How many questions may be under way: twice what the budget can use at this latency.
-
-        More would wait for the budget anyway, and each thread that is awake costs the others.
-        """
+        """How many questions may be under way."""
         limits = self.exchange.limits
-        rate = limits.weight / limits.page_weight / limits.seconds
-        return min(THREADS, 1 + math.ceil(2 * rate * self.client.latency))
+        return depth(limits, limits.page_weight, self.client)
 
     def _page(self, series: Series, window: Window) -> Page:
         if self._cancel.is_set():
@@ -203,7 +203,9 @@ class Collector:
         if not any(page.covered for page in pages):
             return
         cell = work.plan.cell
-        rows = pa.concat_tables([OHLC.empty_table(), *(candles_table(p.candles) for p in pages)])
+        rows = pa.concat_tables(
+            [pa.Table.from_batches([], schema=OHLC), *(candles_table(p.candles) for p in pages)]
+        )
         covered = [window for page in pages for window in page.covered]
         try:
             work.merged = self.store.merge(cell.series, cell.period, rows, covered, "rest")
@@ -223,19 +225,30 @@ class Collector:
             revised=work.revised,
             requests=work.requests,
             seconds=time.monotonic() - work.started if work.started else 0.0,
-            failed=_joined(work.failed),
-            note=_note(work.plan),
+            failed=joined(work.failed),
+            note=note_of(work.plan),
         )
 
 
-def _settle(plan: Plan, listed: int | str | None, limits: Limits) -> Plan:
+def depth(limits: Limits, weight: float, client: RestClient) -> int:
+    """How many questions of a weight may be under way: twice what the budget can use at this
+    latency, and no more than hide the waiting behind our own work.
+
+    More would wait for the budget or for the interpreter, and cost each other's time.
+    """
+    rate = limits.weight / weight / limits.seconds
+    by_budget = 1 + math.ceil(2 * rate * client.latency)
+    return min(THREADS, by_budget, 1 + int(client.latency / client.work))
+
+
+def settle(plan: Plan, listed: int | str | None, limits: Limits) -> Plan:
     """A plan with what was found about the beginning of its series."""
     if isinstance(listed, int):
         return after_listing(plan, listed, limits)
     return plan if listed is None else replace(plan, problem=listed)
 
 
-def _joined(failed: list[tuple[Window, str]]) -> list[tuple[Window, str]]:
+def joined(failed: list[tuple[Window, str]]) -> list[tuple[Window, str]]:
     """The windows that failed, those with the same reason joined where they touch."""
     reasons: dict[str, list[Window]] = defaultdict(list)
     for window, reason in failed:
@@ -264,7 +277,9 @@ def _start(page: Page) -> int:
     return page.covered[0].start if page.covered else 0
 
 
-def _note(plan: Plan) -> str:
+def note_of(plan: Plan) -> str:
+    """Why nothing was asked, if nothing was."""
     if plan.listed is not None and plan.before_listing:
-        return f"before listing: the first candle opens at {iso(plan.listed)}"
-    return "" if plan.pages else "complete: nothing was asked"
+        first = "candle opens" if plan.cell.series.span else "trade was made"
+        return f"before listing: the first {first} at {iso(plan.listed)}"
+    return plan.note or ("" if plan.missing else "complete: nothing was asked")

@@ -132,6 +132,16 @@ def columns(candles: Candles) -> list[Any]:
     return [getattr(candles, field.name) for field in fields(Candles)]
 
 
+def concatenate(parts: list[Candles]) -> Candles:
+    """Candles of following windows, at least one of them, as one."""
+    return _candles(
+        [
+            None if any(one is None for one in column) else np.concatenate(column)
+            for column in zip(*map(columns, parts), strict=True)
+        ]
+    )
+
+
 def join(one: Candles, two: Candles) -> Candles:
     """The candles of both, in order; where both have one, that of `two`."""
     both = _candles(list(map(_concatenate, columns(one), columns(two))))

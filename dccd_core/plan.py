@@ -1,12 +1,13 @@
 """What is to be fetched: requested window minus what is stored, cut into pages."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dccd_core.exchanges.base import Limits
-from dccd_core.intervals import clip
-from dccd_core.models import SECOND, Series, Window
+from dccd_core.intervals import clip, subtract, union
+from dccd_core.models import SECOND, Series, Window, span_label
 from dccd_core.store.datastore import DataStore
+from dccd_core.store.files import UnreadableError
 from dccd_core.store.schemas import SchemaError
 
 # Fetched again at each extension: exchanges revise the newest candles.
@@ -28,7 +29,9 @@ class Cell:
 class Plan:
     """One cell and the pages that it takes; `listed` is when the series begins, if known.
 
-    `problem` says why nothing can be stored here, and so nothing will be asked.
+    `problem` says why nothing can be stored here, and so nothing will be asked. `others` is about
+    how many requests it takes that are no pages of candles; None where nobody can know. `note`
+    says why less than what is missing is asked for.
     """
 
     cell: Cell
@@ -36,6 +39,8 @@ class Plan:
     pages: list[Window]
     listed: int | None = None
     problem: str = ""
+    others: float | None = 0.0
+    note: str = ""
 
     @property
     def before_listing(self) -> bool:
@@ -57,12 +62,59 @@ def plan_cell(store: DataStore, cell: Cell, limits: Limits) -> Plan:
         missing = store.missing_windows(series, grid) if grid.start < grid.end else []
     except (SchemaError, OSError) as error:
         problem = str(error)
-    wanted = clip([_with_overlap(series, hole) for hole in missing], grid)
+    wanted = clip([with_overlap(series, hole) for hole in missing], grid)
     listed = store.read_listing(series)
     return Plan(cell, missing, list(_cut(series, wanted, limits.page)), listed, problem)
 
 
-def _with_overlap(series: Series, hole: Window) -> Window:
+def plan_days(
+    store: DataStore, cells: Sequence[Cell], reach: int | None, a_page: int, now: int
+) -> list[Plan]:
+    """What is missing of days of trades, all of one series.
+
+    `reach` is how many seconds back the exchange answers, `a_page` how many trades at once. How
+    many requests it takes is guessed by the days of the series that are stored.
+    """
+    series = cells[0].series
+    try:
+        listed = store.read_listing(series)
+        rows = _rows_a_second(store, series)
+        whole = Window(cells[0].window.start, max(cell.window.end for cell in cells))
+        missing = store.missing_windows(series, whole)
+    except (SchemaError, UnreadableError, OSError) as error:
+        return [_plan_alone(store, cell, str(error)) for cell in cells]
+    plans = []
+    for cell in cells:
+        gaps, note = clip(missing, cell.window), ""
+        if reach is not None and (lost := clip(gaps, Window(0, now - reach * SECOND))):
+            gaps = subtract(gaps, lost)
+            note = f"only published files have it: trades are served for {span_label(reach)}"
+        seconds = sum(window.end - window.start for window in gaps) / SECOND
+        guess = rows * seconds / a_page if rows is not None else None if gaps else 0.0
+        plans.append(Plan(cell, gaps, [], listed, others=guess, note=note))
+    return plans
+
+
+def _plan_alone(store: DataStore, cell: Cell, trouble: str) -> Plan:
+    """A day of a series that has one which cannot be read: perhaps it is another one."""
+    try:
+        missing = store.missing_windows(cell.series, cell.window)
+    except (SchemaError, OSError) as error:
+        return Plan(cell, [cell.window], [], problem=str(error))
+    listed = store.read_listing(cell.series)
+    return Plan(cell, missing, [], listed, others=None, note=trouble)
+
+
+def _rows_a_second(store: DataStore, series: Series) -> float | None:
+    """How many trades a second the newest stored days have; None if there are none."""
+    parts = [p for day in store.existing_periods(series)[-7:] for p in store.parts(series, day)]
+    covered = union(window for part in parts for window in part.footer.windows)
+    seconds = sum(window.end - window.start for window in covered) / SECOND
+    return sum(part.rows for part in parts) / seconds if seconds else None
+
+
+def with_overlap(series: Series, hole: Window) -> Window:
+    """A hole and the last candles before it, which may have been revised."""
     return Window(hole.start - REREAD * series.span * SECOND, hole.end)
 
 
@@ -76,6 +128,10 @@ def _cut(series: Series, windows: Iterable[Window], page: int) -> Iterator[Windo
 def after_listing(plan: Plan, listed: int, limits: Limits) -> Plan:
     """The plan without what lies before the first candle."""
     series = plan.cell.series
+    if not series.span:
+        missing = clip(plan.missing, Window(listed, max(listed, plan.cell.window.end)))
+        others = plan.others if missing else 0.0
+        return replace(plan, missing=missing, others=others, listed=listed)
     exists = Window(series.floor(listed), series.grid(plan.cell.window).end)
     wanted = clip(plan.pages, exists) if exists.start < exists.end else []
     missing = clip(plan.missing, exists) if exists.start < exists.end else []

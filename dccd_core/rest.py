@@ -29,8 +29,10 @@ T = TypeVar("T")
 UNKNOWN_BAN = 120.0
 # A longer Retry-After is handled as a ban: nobody wants a run that sleeps for hours unseen.
 LONGEST_WAIT = 900.0
-# The latency that is assumed before the first answer.
-SLOW = 1.0
+# What is assumed before the first answer: a wait, and our own work on an answer, in seconds.
+SLOW, LIGHT = 1.0, 0.001
+# A wait that was shorter is believed for some dozens of answers: others were held up by our threads.
+FORGET = 1.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,12 @@ class RestClient:
         cancel: threading.Event | None = None,
     ) -> None:
         self.requests = 0
-        self.latency = SLOW  # seconds of an answer of late, without the wait for the budget
+        self.latency = SLOW  # the shortest wait for an answer of late, without that for the budget
+        self.work = LIGHT  # seconds of CPU that an answer takes of late, from request to rows
         self._exchange = exchange
         self._limiter = limiter
         self._base = _base(exchange.rest_url if base_url is None else base_url)
+        self._own = self._base == exchange.rest_url
         self._http = HttpClient(proxy=proxy, timeout=timeout, threads=threads, cancel=cancel)
         self._cancel = cancel
         self._lock = threading.Lock()
@@ -113,7 +117,13 @@ class RestClient:
             attempt += 1
 
     def _once(self, request: Request, parse: Callable[[Answer], T]) -> T:
-        answer = self._get(request)
+        began = time.thread_time()
+        try:
+            return self._read(self._get(request), parse)
+        finally:
+            self.work += (time.thread_time() - began - self.work) / 8
+
+    def _read(self, answer: Answer, parse: Callable[[Answer], T]) -> T:
         try:
             self._exchange.check(answer)
         except Banned as error:
@@ -125,7 +135,8 @@ class RestClient:
 
     def _get(self, request: Request) -> Answer:
         query = f"?{urlencode(request.params)}" if request.params else ""
-        url = f"{self._base}{request.path}{query}"
+        base = request.base if request.base and self._own else self._base
+        url = f"{base}{request.path}{query}"
         while True:
             self._limiter.acquire(request.weight, self._cancel)
             with self._lock:
@@ -135,7 +146,7 @@ class RestClient:
                 answer = self._http.get(url)
             except StaleConnection:
                 continue  # ends: each time a kept connection is used up, and a new one is not stale
-            self.latency += (time.monotonic() - began - self.latency) / 8
+            self.latency = min(time.monotonic() - began, self.latency * FORGET)
             _refuse_redirect(url, answer)
             return answer
 

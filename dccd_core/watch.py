@@ -37,7 +37,7 @@ class Watch:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     @contextmanager
     def flight(self, seconds: float) -> Iterator[Flight]:
@@ -45,7 +45,7 @@ class Watch:
         flight = Flight(time.monotonic() + seconds)
         thread = threading.get_ident()
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise RuntimeError("the client is closed")
             self._flights[thread] = flight
             self._wake.set()
@@ -65,13 +65,13 @@ class Watch:
     def close(self) -> None:
         """End the watching thread."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             self._wake.set()
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             self._wake.wait()
             cancelled = self._cancel is not None and self._cancel.is_set()
             with self._lock:
@@ -79,9 +79,9 @@ class Watch:
                 for flight in self._flights.values():
                     if cancelled or now > flight.ends:
                         _cut(flight)
-                if not self._flights and not self._closed:
+                if not self._flights and not self._closed.is_set():
                     self._wake.clear()
-            time.sleep(_TICK)
+            self._closed.wait(_TICK)
 
 
 def _cut(flight: Flight) -> None:

@@ -12,17 +12,18 @@ from typing import TypeVar
 import dagster as dg
 
 from dccd_core.collection import open_collector, wanted
+from dccd_core.collectors import kind_of
 from dccd_core.config import Config
-from dccd_core.exchanges import load
-from dccd_core.history import THREADS, Outcome, Progress
+from dccd_core.costs import requests_of, seconds_of
+from dccd_core.history import Outcome, Progress
 from dccd_core.intervals import union
 from dccd_core.models import Series, Window, iso
-from dccd_core.plan import Plan, cells, estimate
+from dccd_core.plan import Plan, cells
 from dccd_core.store.datastore import as_time
+from dccd_pipelines.assets import group_name, series_assets
 from dccd_pipelines.candle_run import END_TAG, QUIET_TAG, START_TAG
-from dccd_pipelines.defs.candles import candle_assets, group_name
 from dccd_pipelines.instance import open_instance
-from dccd_pipelines.partitions import year_tags, yearly
+from dccd_pipelines.partitions import partitions_of, range_tags
 from dccd_pipelines.report import Report, SeriesPlan
 from dccd_pipelines.resources import Collectors
 
@@ -78,8 +79,9 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
     planned(report)
     if dry_run:
         return report
-    work = [plan for plan in plans if plan.pages]
-    groups = [work] if parallel and work else _by(work, lambda p: group_name(p.cell.series))
+    work = sorted((plan for plan in plans if plan.missing), key=_order)
+    kind = channel_of if parallel else group_name
+    groups = _by(work, lambda plan: kind(plan.cell.series))
     failed: dict[tuple[Series, str], list[Window]] = defaultdict(list)
 
     def finished(outcome: Outcome) -> None:
@@ -134,14 +136,14 @@ def _refuse_unknown(what: str, asked: set[str], known: set[str]) -> None:
 
 
 def summarize(plans: Sequence[Plan]) -> list[SeriesPlan]:
-    """The plans of all years of each series as one."""
+    """The plans of all periods of each series as one."""
     found = []
     for group in _by(plans, lambda plan: plan.cell.series):
         series = group[0].cell.series
         problem = next((plan.problem for plan in group if plan.problem), "")
-        requests = 0 if problem else sum(len(plan.pages) for plan in group)
         missing = union(window for plan in group for window in plan.missing)
-        seconds = estimate(requests, load(series.exchange).limits, THREADS)
+        requests = 0 if problem else requests_of(group)
+        seconds = None if requests is None else seconds_of(series, requests)
         found.append(SeriesPlan(series, missing, requests, seconds, problem))
     return found
 
@@ -156,22 +158,32 @@ def _plan(config: Config, series: list[Series], bounds: Bounds, cancel: Event) -
 def _materialize(
     collectors: Collectors, plans: list[Plan], tags: dict[str, str]
 ) -> tuple[str, str | None]:
-    """One Dagster run over the years that lack something; its id, and its error if it failed."""
+    """One Dagster run over the periods that lack something; its id, and its error if it failed."""
     config = collectors.config
-    years = sorted({plan.cell.period for plan in plans})
+    periods = sorted({plan.cell.period for plan in plans})
     series = list(dict.fromkeys(plan.cell.series for plan in plans))
     # The definition spans what is asked for, which may be before the configured start.
-    partitions = yearly(config, first=years[0])
+    partitions = partitions_of(config, series[0].channel, first=periods[0])
     with open_instance(config) as instance:
         result = dg.materialize(
-            [candle_assets(series, partitions)],
+            [series_assets(series, partitions)],
             instance=instance,
             resources={"collectors": collectors},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags=tags | year_tags(years),
+            tags=tags | range_tags(periods),
             raise_on_error=False,
         )
     return result.run_id, None if result.success else f"run {result.run_id} failed"
+
+
+def _order(plan: Plan) -> int:
+    """Those first that others are built from."""
+    return kind_of(plan.cell.series)
+
+
+def channel_of(series: Series) -> str:
+    """What can be one run: trades have partitions of their own."""
+    return str(series.channel)
 
 
 def _tags(bounds: Bounds, *, quiet: bool) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""One run over series × years: what is collected, and the events that tell of it."""
+"""One run over series × periods: what is collected, and the events that tell of it."""
 
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from queue import SimpleQueue
 
 import dagster as dg
 
@@ -13,8 +14,8 @@ from dccd_core.intervals import clip
 from dccd_core.models import Series
 from dccd_core.plan import Cell
 from dccd_core.store.datastore import DataStore, as_time
-from dccd_core.store.quality import judge
-from dccd_pipelines.cards import materialization_metadata, quality_metadata
+from dccd_pipelines.cards import materialization_metadata
+from dccd_pipelines.checks import check_names, verdict
 from dccd_pipelines.interleave import interleave
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.resources import Collectors
@@ -23,34 +24,34 @@ Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult
 
 START_TAG = "dccd/start"
 END_TAG = "dccd/end"
-# A run with this tag tells only of years that changed: Dagster's freshness looks at the time of
+# A run with this tag tells only of periods that changed: Dagster's freshness looks at the time of
 # events, so that an hourly "nothing new" would make a dead series look alive.
 QUIET_TAG = "dccd/quiet"
-CHECK = "quality"
 
 
 class CandleRun:
-    """Collects the years of some series, and judges the series in `judged`."""
+    """Collects the periods of some series, and judges what is in `judged`: series and check."""
 
     def __init__(
         self,
         collectors: Collectors,
         tags: Mapping[str, str],
-        years: Sequence[str],
-        judged: Collection[Series],
+        periods: Sequence[str],
+        judged: Collection[tuple[Series, str]],
     ) -> None:
-        self._collectors, self._tags, self._years = collectors, tags, years
+        self._collectors, self._tags, self._periods = collectors, tags, periods
         self._judged = judged
+        self._fetched: SimpleQueue[Outcome] = SimpleQueue()
         self._config = collectors.config
         self._store = DataStore(self._config.settings.data_path)
         self._health = HealthMonitor(self._config.settings.data_path)
         self._now = _now()
 
     def events(self, series: Sequence[Series]) -> Iterator[Event]:
-        """Fetch everything; one event per year as it is stored, one check per judged series.
+        """Fetch everything; one event per period as it is stored, and the checks of each series.
 
-        Raises Failure at the end, with each missing window, if any year is not complete: the good
-        years keep their materializations, and a re-execution asks for what is missing only.
+        Raises Failure at the end, with each missing window, if any is not complete: the good
+        periods keep their materializations, and a re-execution asks for what is missing only.
         """
         cells = [cell for one in series for cell in self._cells(one)]
         left = Counter(cell.series for cell in cells)
@@ -60,6 +61,7 @@ class CandleRun:
                 yield from self._verdict(one, [])
         for outcome in self._outcomes(cells):
             self._collectors.outcome(outcome)
+            yield from self._tell_of_sources()
             one = outcome.cell.series
             outcomes[one].append(outcome)
             yield from self._tell(outcome)
@@ -74,7 +76,7 @@ class CandleRun:
 
     def checks(self) -> Iterator[Event]:
         """Judge what is stored, without asking for anything."""
-        for one in sorted(self._judged):
+        for one in sorted({series for series, _ in self._judged}):
             yield from self._verdict(one, [])
 
     def _outcomes(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
@@ -87,7 +89,7 @@ class CandleRun:
             yield from interleave(sources, self._collectors.cancel.set)
 
     def _collect(self, exchange: str, cells: Sequence[Cell]) -> Iterator[Outcome]:
-        with self._collectors.open(exchange) as collector:
+        with self._collectors.open(exchange, self._fetched.put) as collector:
             yield from collector.collect(cells)
 
     def _cells(self, series: Series) -> Iterator[Cell]:
@@ -99,9 +101,9 @@ class CandleRun:
             None if start is None else as_time(start, 0),
             None if end is None else as_time(end, 0),
         )
-        for year in self._years:
-            for part in clip([series.period_window(year)], window):
-                yield Cell(series, year, part)
+        for period in self._periods:
+            for part in clip([series.period_window(period)], window):
+                yield Cell(series, period, part)
 
     def _outside(self, series: Sequence[Series], cells: Sequence[Cell]) -> Iterator[Event]:
         """A backfill counts a cell that it asked for and was not told of as failed."""
@@ -109,13 +111,21 @@ class CandleRun:
         if QUIET_TAG in self._tags:
             return
         for one in series:
-            for year in self._years:
-                if (one, year) not in inside:
+            for period in self._periods:
+                if (one, period) not in inside:
                     yield dg.AssetMaterialization(
                         asset_key(one),
-                        partition=year,
+                        partition=period,
                         metadata={"dagster/row_count": 0, "note": "outside the wanted window"},
                     )
+
+    def _tell_of_sources(self) -> Iterator[Event]:
+        """The days of trades that candles needed: their asset is not part of this run, but it has
+        new files."""
+        while not self._fetched.empty():
+            outcome = self._fetched.get()
+            if outcome.added or outcome.revised:
+                yield from self._tell(outcome)
 
     def _tell(self, outcome: Outcome) -> Iterator[Event]:
         cell = outcome.cell
@@ -125,7 +135,7 @@ class CandleRun:
             told = {"error": windows, "rows_added": dg.MetadataValue.int(outcome.added)}
             yield dg.AssetObservation(key, partition=cell.period, metadata=told)
         elif outcome.added or outcome.revised or QUIET_TAG not in self._tags:
-            last = cell.period == self._years[-1]
+            last = cell.period == self._periods[-1]
             metadata = materialization_metadata(self._store, outcome, last=last)
             yield dg.AssetMaterialization(key, partition=cell.period, metadata=metadata)
 
@@ -137,19 +147,9 @@ class CandleRun:
             self._health.record(series, time.time(), rows, _errors(outcomes))
 
     def _verdict(self, series: Series, outcomes: Sequence[Outcome]) -> Iterator[Event]:
-        if series not in self._judged:
-            return
-        quality = judge(self._store, series, _now())
-        errors = _errors(outcomes)
-        problems = [*([errors] if errors else []), *quality.problems]
-        yield dg.AssetCheckResult(
-            asset_key=asset_key(series),
-            check_name=CHECK,
-            passed=not problems,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description="; ".join(problems)[:1000] or "complete, in order and consistent",
-            metadata=quality_metadata(quality),
-        )
+        for name in check_names(series):
+            if (series, name) in self._judged:
+                yield verdict(self._store, series, name, _errors(outcomes))
 
 
 def _errors(outcomes: Sequence[Outcome]) -> str | None:
@@ -167,7 +167,7 @@ def _failure(failed: Sequence[Outcome], cells: int) -> dg.Failure:
         for window, why in outcome.failed
     ]
     return dg.Failure(
-        f"{len(failed)} of {cells} (series, year) are not complete; the others are stored. "
+        f"{len(failed)} of {cells} (series, period) are not complete; the others are stored. "
         f"First: {lines[0].removeprefix('- ')}",
         metadata={"missing": dg.MetadataValue.md("\n".join(lines[:200]))},
         allow_retries=False,

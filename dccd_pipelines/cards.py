@@ -7,8 +7,8 @@ import dagster as dg
 import polars as pl
 
 from dccd_core.history import Outcome
-from dccd_core.intervals import union
-from dccd_core.models import SECOND, moment
+from dccd_core.intervals import clip, union
+from dccd_core.models import Channel, Series, Window, moment
 from dccd_core.plan import Cell
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.gaps import GapKind
@@ -17,7 +17,7 @@ from dccd_core.store.quality import Quality
 Metadata = Mapping[str, dg.MetadataValue]
 
 LISTED = (GapKind.MISSING, GapKind.CONFIRMED_EMPTY)
-COLUMNS = dg.TableSchema(
+_CANDLES = dg.TableSchema(
     [
         dg.TableColumn("time", "timestamp[us, UTC]", "open time of the candle"),
         *(
@@ -31,7 +31,25 @@ COLUMNS = dg.TableSchema(
         dg.TableColumn("taker_buy_quote_volume", "double", "bought by takers, in quote"),
     ]
 )
+_TRADES = dg.TableSchema(
+    [
+        dg.TableColumn("time", "timestamp[us, UTC]", "when it was made"),
+        dg.TableColumn("received", "timestamp[us, UTC]", "when it came over a stream, else null"),
+        dg.TableColumn("trade_id", "string", "the exchange's own"),
+        dg.TableColumn("price", "double", "quote per base"),
+        dg.TableColumn("amount", "double", "traded, in base"),
+        dg.TableColumn("side", "string", "the taker's: buy or sell"),
+    ]
+)
+COLUMNS = {Channel.OHLC: _CANDLES, Channel.TRADES: _TRADES}
 
+
+_SHOWN = {
+    Channel.OHLC: ("open", "high", "low", "close", "volume"),
+    Channel.TRADES: ("trade_id", "price", "amount", "side"),
+}
+_TIMES = {Channel.OHLC: "%Y-%m-%d %H:%M", Channel.TRADES: "%Y-%m-%d %H:%M:%S%.6f"}
+PREVIEW = 4
 
 # A year is read for its chart and its list of gaps only when this many rows came at once: a
 # single new candle must cost the same however long the year is.
@@ -39,10 +57,10 @@ BULK = 100
 
 
 def materialization_metadata(store: DataStore, outcome: Outcome, *, last: bool) -> Metadata:
-    """Figures of one stored year; the newest year has a look at its newest rows.
+    """Figures of one stored year or day; the newest one has a look at its newest rows.
 
-    Previews cost kilobytes in Dagster's database, so older years have none: `last` says that the
-    run has no later year, since in a backfill each year is the newest when it is stored.
+    Previews cost kilobytes in Dagster's database, so older ones have none: `last` says that the
+    run has no later one, since in a backfill each is the newest when it is stored.
     """
     cell, series = outcome.cell, outcome.cell.series
     parts = store.parts(series, cell.period)
@@ -52,7 +70,7 @@ def materialization_metadata(store: DataStore, outcome: Outcome, *, last: bool) 
         "dagster/row_count": dg.MetadataValue.int(rows),
         "rows_added": dg.MetadataValue.int(outcome.added),
         "rows_revised": dg.MetadataValue.int(outcome.revised),
-        "gaps": dg.MetadataValue.int(sum(map(series.count, covered)) - rows),
+        "gaps": dg.MetadataValue.int(_gaps(cell, covered, rows)),
         "requests": dg.MetadataValue.int(outcome.requests),
         "seconds": dg.MetadataValue.float(round(outcome.seconds, 3)),
         "bytes": dg.MetadataValue.int(sum(part.bytes for part in parts)),
@@ -64,9 +82,8 @@ def materialization_metadata(store: DataStore, outcome: Outcome, *, last: bool) 
         found["path"] = dg.MetadataValue.path(str(parts[0].path.absolute()))
         newest = last and store.existing_periods(series)[-1] == cell.period
         if newest:
-            rows_shown = store.load(series, max(times) - 4 * series.span * SECOND)
-            found["preview"] = dg.MetadataValue.md(_markdown(rows_shown))
-        if outcome.added >= BULK:
+            found["preview"] = dg.MetadataValue.md(_markdown(series, _newest(store, cell)))
+        if outcome.added >= BULK and series.span:
             found |= _chart_of_year(store, cell) if newest else {}
             found |= _gap_list(store, cell)
     if outcome.note:
@@ -75,6 +92,21 @@ def materialization_metadata(store: DataStore, outcome: Outcome, *, last: bool) 
         aside = "\n".join(map(str, outcome.merged.set_aside))
         found["set_aside"] = dg.MetadataValue.text(f"unreadable, fetched again: {aside}")
     return found
+
+
+def _gaps(cell: Cell, covered: list[Window], rows: int) -> int:
+    """The candles that are absent in what was asked; of trades the stretches not asked about."""
+    if cell.series.span:
+        return sum(map(cell.series.count, covered)) - rows
+    inside = clip(covered, cell.window)
+    return max(0, len(inside) - 1) if inside else 0
+
+
+def _newest(store: DataStore, cell: Cell) -> pl.DataFrame:
+    """The last rows of a period; only the row groups in which they are get read."""
+    parts = [part for part in store.parts(cell.series, cell.period) if part.rows]
+    newest = parts[-1].read_groups([parts[-1].file.num_row_groups - 1])
+    return pl.DataFrame(pl.from_arrow(newest)).tail(PREVIEW)
 
 
 def _chart_of_year(store: DataStore, cell: Cell) -> Metadata:
@@ -94,6 +126,7 @@ def quality_metadata(quality: Quality) -> Metadata:
     found: dict[str, dg.MetadataValue] = {
         "rows": dg.MetadataValue.int(quality.rows),
         "missing_windows": dg.MetadataValue.int(len(quality.missing)),
+        "lost_windows": dg.MetadataValue.int(len(quality.lost)),
         "confirmed_empty_candles": dg.MetadataValue.int(quality.empty),
         "duplicates": dg.MetadataValue.int(quality.duplicates),
         "contradicting_prices": dg.MetadataValue.int(quality.insane),
@@ -107,10 +140,9 @@ def quality_metadata(quality: Quality) -> Metadata:
     return found
 
 
-def _markdown(rows: pl.DataFrame) -> str:
-    cells = rows.select(
-        pl.col("time").dt.strftime("%Y-%m-%d %H:%M"), "open", "high", "low", "close", "volume"
-    )
+def _markdown(series: Series, rows: pl.DataFrame) -> str:
+    times = pl.col("time").dt.strftime(_TIMES[series.channel])
+    cells = rows.select(times, *_SHOWN[series.channel])
     lines = [cells.columns, ["---"] * cells.width, *(map(str, row) for row in cells.rows())]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -20,7 +20,7 @@ from dccd_core.health import HealthMonitor
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.schemas import SchemaError
-from dccd_pipelines.cron import closing_cron
+from dccd_pipelines.cron import default_cron
 from dccd_pipelines.options import (
     ConfigOption,
     ExchangeOption,
@@ -80,7 +80,7 @@ def validate(config: ConfigOption = None) -> None:
     for series, job in loaded.jobs.items():
         start = loaded.start_of(series)
         begins = "its listing" if start is None else show(start)
-        cron = job.schedule or closing_cron(series.span)
+        cron = job.schedule or default_cron(series)
         shown.add_row(str(series), begins, cron, str(job.max_retries))
     for stream in loaded.stream_jobs:
         for pair in stream.pairs:
@@ -103,7 +103,7 @@ def backfill(
     parallel: Annotated[bool, typer.Option(help="Collect the groups at the same time.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only show what is missing.")] = False,
 ) -> None:
-    """Fetch what is missing of the configured candles, now, as Dagster runs."""
+    """Fetch what is missing of the configured history, now, as Dagster runs."""
     from dccd_pipelines.backfill import run_backfill
 
     loaded = load_config(config)
@@ -128,9 +128,11 @@ def backfill(
 
 def _show_plan(config: Config, report: Report) -> None:
     out.print(plan_table(report, short_moment(config)))
-    seconds = sum(plan.seconds for plan in report.plans)
-    requests = sum(plan.requests for plan in report.plans)
-    out.print(f"{requests:,} requests, about {duration(seconds)}")
+    seconds = sum(plan.seconds or 0.0 for plan in report.plans)
+    requests = sum(plan.requests or 0 for plan in report.plans)
+    unknown = any(plan.requests is None for plan in report.plans)
+    more = "; how many more the trades take is known when a day of them is there" if unknown else ""
+    out.print(f"{requests:,} requests, about {duration(seconds)}{more}")
     if any(plan.problem for plan in report.plans):
         raise typer.Exit(1)
 
@@ -158,7 +160,7 @@ def _conclude(report: Report) -> None:
     if len(report.failed) > 50:
         err.print(f"… {len(report.failed) - 50} more windows", style="red")
     revised = f", {report.revised:,} revised" if report.revised else ""
-    out.print(f"{report.rows:,} candles added{revised}; {len(report.runs)} Dagster runs")
+    out.print(f"{report.rows:,} rows added{revised}; {len(report.runs)} Dagster runs")
     if not report.ok:
         err.print(f"{len(report.failed)} windows are still missing", style="red")
         raise typer.Exit(1)

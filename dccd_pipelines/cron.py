@@ -1,8 +1,17 @@
 """When candles of a span close, as cron text in UTC."""
 
-from dccd_core.models import DAY, WEEK
+from dccd_core.models import DAY, WEEK, Series
 
 MINUTE, HOUR = 60, 3_600
+
+
+def default_cron(series: Series) -> str:
+    """When a series is collected if its job does not say so.
+
+    Trades each hour, a little after the candles: a day's file is small work, and the first run
+    after midnight closes the day before.
+    """
+    return closing_cron(series.span) if series.span else "5 * * * *"
 
 
 def closing_cron(span: int) -> str:

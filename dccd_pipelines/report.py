@@ -9,13 +9,14 @@ from dccd_core.models import Series, Window
 class SeriesPlan:
     """What is missing of one series: its windows, and the requests and seconds they take.
 
-    `problem` says why nothing of it can be had, if that is known already.
+    `requests` and `seconds` are None where nobody can know, as of trades of which none is stored
+    yet. `problem` says why nothing of it can be had, if that is known already.
     """
 
     series: Series
     missing: list[Window]
-    requests: int
-    seconds: float
+    requests: int | None
+    seconds: float | None
     problem: str
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from dccd_core.collection import open_collector
+from dccd_core.collectors import ExchangeCollector
 from dccd_core.config import Config
-from dccd_core.history import Collector, Outcome, Progress
+from dccd_core.history import Outcome, Progress
 
 
 def _unheard(_: object) -> None:
@@ -27,6 +28,10 @@ class Collectors:
     outcome: Callable[[Outcome], None] = _unheard
     cancel: Event = field(default_factory=Event)
 
-    def open(self, exchange: str) -> AbstractContextManager[Collector]:
-        """A collector for one exchange."""
-        return open_collector(self.config, exchange, progress=self.progress, cancel=self.cancel)
+    def open(
+        self, exchange: str, fetched: Callable[[Outcome], None] = _unheard
+    ) -> AbstractContextManager[ExchangeCollector]:
+        """A collector for one exchange; `fetched` hears of trades that candles needed."""
+        return open_collector(
+            self.config, exchange, progress=self.progress, cancel=self.cancel, fetched=fetched
+        )

@@ -43,15 +43,17 @@ def plan_table(report: Report, show: Show) -> Table:
     """What a backfill would do."""
     made = table("series", ">missing candles", "windows", ">requests", ">about")
     for plan in report.plans:
-        candles = sum(plan.series.count(window) for window in plan.missing)
+        span = plan.series.span
+        candles = f"{sum(map(plan.series.count, plan.missing)):,}" if span else ""
         windows = "\n".join(_window(window, show) for window in plan.missing[:5]) or "complete"
         if len(plan.missing) > 5:
             windows += f"\n… {len(plan.missing) - 5} more"
-        about = duration(plan.seconds) if plan.requests else "–"
+        requests = "?" if plan.requests is None else f"{plan.requests:,}"
+        about = "?" if plan.seconds is None else duration(plan.seconds) if plan.requests else "–"
         if plan.problem:
             made.add_row(str(plan.series), "", Text(plan.problem, style="bold red"), "", "")
             continue
-        made.add_row(str(plan.series), f"{candles:,}", windows, f"{plan.requests:,}", about)
+        made.add_row(str(plan.series), candles, windows, requests, about)
     return made
 
 

@@ -12,6 +12,16 @@ from dccd_sandbox.http import Reply, Request
 from dccd_sandbox.server import Server
 from dccd_sandbox.settings import DEFAULT_SYMBOLS, Settings
 
+_EPILOG = """\
+streams: ws://HOST:PORT/EXCHANGE and the exchange's own path, such as /binance/ws/btcusdt@trade
+load for benchmarks: prebuilt messages of what a connection subscribes to, as fast as it reads or
+at a rate; begun by --rate 1500 here and
+  curl -d '{"exchange": "binance", "messages": 200000, "connections": 4, "rate": 2000}' \\
+       http://HOST:PORT/_sandbox/load        (without "rate": as fast as they are read)
+  curl http://HOST:PORT/_sandbox/stats       ("streams", "load": sent, bytes, seconds, finished)
+faults of streams: POST /_sandbox/stream_faults. All controls: dccd_sandbox/README.md
+"""
+
 
 def main() -> int:
     """Run; exit code 0 after a signal, 1 where it cannot listen, 2 for settings in error."""
@@ -28,6 +38,8 @@ def main() -> int:
             weight_limit=args.weight_limit,
             now=args.now,
             frozen=args.frozen,
+            speed=args.speed,
+            rate=args.rate,
         )
         app = App(settings, tuple(_rule(text, args.seed) for text in args.fault))
     except (ValueError, OSError) as error:
@@ -68,7 +80,12 @@ def _rule(text: str, seed: int) -> Rule:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m dccd_sandbox", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m dccd_sandbox",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     add("--host", default="127.0.0.1")
     add("--port", type=int, default=8_765, help="0 takes a free one (default: %(default)s)")
@@ -82,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--weight-limit", type=int, default=6_000, metavar="N", help="a minute, 0 for no limit")
     add("--now", metavar="ISO", help="set the clock; it runs on from there")
     add("--frozen", action="store_true", help="the clock stands still")
+    add("--speed", type=float, default=1.0, metavar="X", help="the clock runs X times as fast")
+    add("--rate", type=float, default=5.0, metavar="N", help="trades a minute in each market")
     add("--quiet", action="store_true", help="no line for each request")
     return parser
 

@@ -2,30 +2,32 @@
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dccd_sandbox.clock import Clock, iso
+from dccd_sandbox.control import clock_of, described, listed, one
 from dccd_sandbox.exchanges import load_all
 from dccd_sandbox.exchanges.base import World
 from dccd_sandbox.faults import Faults, Rule
+from dccd_sandbox.frames import accept
 from dccd_sandbox.http import Body, Reply, Request
+from dccd_sandbox.hub import Hub
+from dccd_sandbox.load import Load
 from dccd_sandbox.settings import Settings, markets
 from dccd_sandbox.stats import Stats
+from dccd_sandbox.stream import Close, Stream
+from dccd_sandbox.stream_faults import StreamFault
 
 _CONTROL = "/_sandbox/"
-_RULE_TYPES: dict[str, tuple[type, ...]] = {
-    "kind": (str,),
-    "rate": (int, float),
-    "path": (str,),
-    "query": (dict,),
-    "count": (int, type(None)),
-    "seed": (int,),
-    "retry_after": (int, type(None)),
-    "as_date": (bool,),
-    "seconds": (int, float),
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """The answer to a handshake: a reply with status 101 and the stream, or a refusal."""
+
+    reply: Reply
+    stream: Stream | None = None
 
 
 class App:
@@ -33,11 +35,12 @@ class App:
 
     def __init__(self, settings: Settings, rules: tuple[Rule, ...] = ()) -> None:
         self.settings = settings
-        self.clock = Clock(settings.now, settings.frozen)
+        self.clock = Clock(settings.now, settings.frozen, settings.speed)
         self.markets = markets(settings)
         self.exchanges = load_all(World(self.markets, self.clock, settings.weight_limit))
         self.faults = Faults(rules)
         self.stats = Stats()
+        self.hub = Hub(self.clock, limited=settings.weight_limit > 0)
 
     def answer(self, request: Request) -> Reply:
         """The reply to send, with all that is wrong with it."""
@@ -47,9 +50,19 @@ class App:
         self.stats.add(request, reply)
         return reply
 
-    def set_clock(self, now: str | None, frozen: bool) -> None:
+    def upgrade(self, request: Request) -> Upgrade:
+        """The stream at a path, or why there is none. Faults of requests hit handshakes, too."""
+        opened = self._upgraded(request)
+        reply = opened.reply
+        exchange = self.exchanges.get(request.path[1:].partition("/")[0])
+        if exchange is not None:
+            reply = self.faults.apply(request, reply, exchange, self.clock.now())
+        self.stats.add(request, reply)
+        return Upgrade(reply, opened.stream if reply.status == 101 and not reply.cut else None)
+
+    def set_clock(self, now: str | None, frozen: bool, speed: float | None = None) -> None:
         """Move the clock; prepared answers are of another time and go. ValueError: no ISO time."""
-        self.clock.set(now, frozen)
+        self.clock.set(now, frozen, speed)
         for exchange in self.exchanges.values():
             exchange.forget()
 
@@ -61,6 +74,7 @@ class App:
         """No faults, no counts, no weight used, no bans. The clock stays."""
         self.faults.set(())
         self.stats.reset()
+        self.hub.reset()
         for exchange in self.exchanges.values():
             exchange.limit.reset()
 
@@ -72,6 +86,8 @@ class App:
             "now": iso(self.clock.now()),
             "now_ms": self.clock.now(),
             "frozen": self.clock.frozen,
+            "speed": self.clock.speed,
+            "streams": self.hub.report(),
             "cpu_seconds": time.process_time(),
         }
 
@@ -87,68 +103,78 @@ class App:
         reply = self.faults.apply(request, reply, exchange, self.clock.now())
         return replace(reply, wait=reply.wait + self.settings.latency)
 
+    def _upgraded(self, request: Request) -> Upgrade:
+        prefix, _, rest = request.path[1:].partition("/")
+        exchange = self.exchanges.get(prefix)
+        key = request.headers.get("sec-websocket-key")
+        stream = None if exchange is None else exchange.stream(f"/{rest}", request.query)
+        if exchange is None or stream is None:
+            return Upgrade(_problem(404, f"no stream at {request.path}"))
+        if key is None or request.headers.get("sec-websocket-version") != "13":
+            return Upgrade(_problem(400, "want Sec-WebSocket-Key and Sec-WebSocket-Version: 13"))
+        if not self.hub.may_connect(prefix, exchange.connects):
+            return Upgrade(exchange.refusal(429, int(exchange.connects[1])))
+        return Upgrade(Reply(101, Body(b""), (("sec-websocket-accept", accept(key)),)), stream)
+
     def _control(self, request: Request) -> Reply:
         path = request.path.removeprefix(_CONTROL)
         try:
-            if request.method == "GET" and path == "stats":
-                return _json(self.report(int(dict(request.query).get("last", "100"))))
-            if request.method == "GET" and path == "faults":
-                return _json([_described(rule) for rule in self.faults.rules])
-            if not self._change(request.method, path, request.body):
-                return _problem(
-                    404, f"no control {request.method} {path}; see dccd_sandbox/README.md"
-                )
+            answer = (
+                self._shown(path, dict(request.query))
+                if request.method == "GET"
+                else self._changed(request.method, path, request.body)
+            )
         except ValueError as error:
             return _problem(400, str(error))
-        return _json({"now": iso(self.clock.now()), "faults": len(self.faults.rules)})
+        if answer is None:
+            return _problem(404, f"no control {request.method} {path}; see dccd_sandbox/README.md")
+        return _json(answer)
 
-    def _change(self, method: str, path: str, body: bytes) -> bool:
+    def _shown(self, path: str, query: dict[str, str]) -> object:
+        match path:
+            case "stats":
+                return self.report(int(query.get("last", "100")))
+            case "faults":
+                return [described(rule) for rule in self.faults.rules]
+            case "stream_faults":
+                return [described(rule) for rule in self.hub.faults.rules]
+            case _:
+                return None
+
+    def _changed(self, method: str, path: str, body: bytes) -> dict[str, object] | None:
+        hit = 0
         match method, path:
-            case "POST", "faults":
-                self.set_faults(rules_of(json.loads(body)))
-            case "DELETE", "faults":
-                self.set_faults(())
+            case "POST" | "DELETE", "faults" | "stream_faults":
+                self._set_rules(path, body if method == "POST" else b"[]")
+            case "POST", "streams":
+                hit = self._deed(json.loads(body))
+            case "POST" | "DELETE", "load":
+                self._load(method, body)
             case "POST", "reset":
                 self.reset()
             case "POST", "clock":
-                self.set_clock(*_clock_of(json.loads(body)))
+                self.set_clock(*clock_of(body))
             case _:
-                return False
-        return True
+                return None
+        return {"now": iso(self.clock.now()), "faults": len(self.faults.rules), "hit": hit}
 
+    def _set_rules(self, path: str, body: bytes) -> None:
+        if path == "faults":
+            self.set_faults(listed(Rule, "fault", body))
+        else:
+            self.hub.faults.set(listed(StreamFault, "stream fault", body))
 
-def rules_of(content: Any) -> tuple[Rule, ...]:
-    """Fault rules from JSON: an object or a list of them. Raises ValueError naming the wrong."""
-    listed = content if isinstance(content, list) else [content]
-    return tuple(_rule(item) for item in listed)
+    def _load(self, method: str, body: bytes) -> None:
+        load = one(Load, "load", json.loads(body)) if method == "POST" else None
+        if load is not None and load.exchange not in self.exchanges:
+            raise ValueError(f"load of {load.exchange!r}: want one of {', '.join(self.exchanges)}")
+        self.hub.load(load)
 
-
-def _rule(item: Any) -> Rule:
-    if not isinstance(item, dict) or "kind" not in item:
-        raise ValueError(f'fault {item!r}: want an object such as {{"kind": "429", "rate": 0.1}}')
-    for name, value in item.items():
-        wanted = _RULE_TYPES.get(name)
-        if wanted is None:
-            raise ValueError(f"fault key {name!r}: want one of {', '.join(_RULE_TYPES)}")
-        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-            names = " or ".join(kind.__name__ for kind in wanted)
-            raise ValueError(f"fault {name} is {value!r}, want {names}")
-    return Rule(**item)
-
-
-def _clock_of(content: Any) -> tuple[str | None, bool]:
-    if not isinstance(content, Mapping) or "now" not in content:
-        raise ValueError('want {"now": ISO time or null, "frozen": true or false}')
-    now, frozen = content["now"], content.get("frozen", False)
-    if not (now is None or isinstance(now, str)) or not isinstance(frozen, bool):
-        raise ValueError(
-            f"clock now={now!r} frozen={frozen!r}: want an ISO text or null, and a bool"
-        )
-    return now, frozen
-
-
-def _described(rule: Rule) -> dict[str, object]:
-    return {item.name: getattr(rule, item.name) for item in fields(rule)}
+    def _deed(self, content: Any) -> int:
+        if not isinstance(content, dict) or "do" not in content:
+            raise ValueError('want {"do": "cut", "close" or "shutdown", "path": "/binance"}')
+        close = Close(int(content.get("code", 1001)), str(content.get("reason", "")))
+        return self.hub.act(str(content["do"]), str(content.get("path", "")), close)
 
 
 def _json(content: object, status: int = 200) -> Reply:

@@ -17,16 +17,18 @@ from typing import Any, Self, cast
 
 import polars as pl
 
-from dccd_sandbox import spans
+from dccd_sandbox import truth
 from dccd_sandbox.app import App
-from dccd_sandbox.candles import NAMES, numbers
 from dccd_sandbox.clock import epoch_ms, iso
 from dccd_sandbox.faults import Rule
+from dccd_sandbox.load import Load
+from dccd_sandbox.market import Market
 from dccd_sandbox.server import Server
-from dccd_sandbox.settings import Settings, markets
+from dccd_sandbox.settings import Settings
+from dccd_sandbox.stream_faults import StreamFault
+from dccd_sandbox.truth import BookTruth
 
 _TIMEOUT = 30.0
-_SCHEMA = {name: pl.Int64 if name in ("time", "trades") else pl.Float64 for name in NAMES}
 Moment = str | datetime | int
 """ISO text, datetime (UTC where they name no zone) or epoch milliseconds."""
 
@@ -56,7 +58,7 @@ class Sandbox:
             if process
             else _InThread(self.settings, host, port)
         )
-        self._markets = self._runner.app.markets if isinstance(self._runner, _InThread) else None
+        self._copy: App | None = None
 
     def __enter__(self) -> Self:
         self.port = self._runner.start()
@@ -82,6 +84,11 @@ class Sandbox:
         return f"{self.url}/binance"
 
     @property
+    def ws_url(self) -> str:
+        """Address of the whole sandbox for WebSockets: an exchange's is this and /NAME."""
+        return f"ws://{self.host}:{self.port}"
+
+    @property
     def pid(self) -> int:
         """Process that serves."""
         return self._runner.pid
@@ -90,10 +97,30 @@ class Sandbox:
         """Replace all fault rules; none given: no faults."""
         self._control("POST", "faults", [asdict(rule) for rule in rules])
 
-    def set_clock(self, now: Moment | None, frozen: bool = False) -> None:
-        """Move the sandbox's clock (None: real time), and let it run on or stand still."""
+    def set_stream_faults(self, *rules: StreamFault) -> None:
+        """Replace all fault rules of streams; none given: no faults."""
+        self._control("POST", "stream_faults", [asdict(rule) for rule in rules])
+
+    def end_streams(self, do: str, path: str = "", code: int = 1001, reason: str = "") -> int:
+        """End all connections of a path now: "cut" (TCP reset), "close" (with a close frame) or
+        "shutdown" (with the exchange's notice before). How many there were."""
+        deed = {"do": do, "path": path, "code": code, "reason": reason}
+        return int(cast(dict[str, int], self._control("POST", "streams", deed))["hit"])
+
+    def set_load(self, load: Load | None) -> None:
+        """Give new connections of an exchange a load instead of its market; None: no more."""
+        if load is None:
+            self._control("DELETE", "load", None)
+        else:
+            self._control("POST", "load", asdict(load))
+
+    def set_clock(
+        self, now: Moment | None, frozen: bool = False, speed: float | None = None
+    ) -> None:
+        """Move the sandbox's clock (None: real time), and let it run on or stand still. The speed
+        stays unless another is given."""
         moment = None if now is None else iso(epoch_ms(now))
-        self._control("POST", "clock", {"now": moment, "frozen": frozen})
+        self._control("POST", "clock", {"now": moment, "frozen": frozen, "speed": speed})
 
     def reset(self) -> None:
         """Forget faults, counts, used weight and bans."""
@@ -107,16 +134,42 @@ class Sandbox:
         """The sandbox's time, in milliseconds."""
         return int(self.stats(last=0)["now_ms"])
 
-    def truth(self, symbol: str, span: int | str, start: Moment, end: Moment) -> pl.DataFrame:
+    def truth(
+        self, symbol: str, span: int | str, start: Moment, end: Moment, exchange: str = ""
+    ) -> pl.DataFrame:
         """What a perfect collector has: closed candles that open in [start, end), columns of our
         own schema (time in µs UTC, decimals as the nearest float64). KeyError: no such symbol."""
-        if self._markets is None:
-            self._markets = markets(self.settings)
-        market = self._markets[symbol]
-        length = spans.seconds(span) if isinstance(span, str) else span
-        rows = market.closed(length, epoch_ms(start), epoch_ms(end), self.now())
-        frame = pl.DataFrame(numbers(rows, market.digits), schema=_SCHEMA)
-        return frame.with_columns((pl.col("time") * 1_000).cast(pl.Datetime("us", "UTC")))
+        market = self._market(symbol, exchange)
+        return truth.candles(market, span, epoch_ms(start), epoch_ms(end), self.now())
+
+    def trades_truth(
+        self,
+        symbol: str,
+        start: Moment,
+        end: Moment,
+        exchange: str = "",
+        *,
+        aggregate: bool = False,
+    ) -> pl.DataFrame:
+        """All trades of [start, end) that have happened: time (µs UTC), trade_id, price, amount,
+        side. The ids are the market's own, with `aggregate` those of Binance's aggregate trades.
+        With an exchange, the symbol is one that Exchange.market_of knows. KeyError: none."""
+        market = self._market(symbol, exchange)
+        return truth.trades(market, epoch_ms(start), epoch_ms(end), self.now(), aggregate)
+
+    def book_truth(
+        self, symbol: str, moment: Moment, depth: int = 0, exchange: str = ""
+    ) -> BookTruth:
+        """The book after all changes up to a moment, both sides of at most `depth` levels."""
+        return truth.book(self._market(symbol, exchange), epoch_ms(moment), depth)
+
+    def _market(self, symbol: str, exchange: str) -> Market:
+        if isinstance(self._runner, _InThread):
+            app = self._runner.app
+        else:
+            # The same markets once more: they are made by rule.
+            self._copy = app = self._copy or App(self.settings)
+        return app.exchanges[exchange].market_of(symbol) if exchange else app.markets[symbol]
 
     def _control(self, method: str, path: str, content: object) -> object:
         """One request to /_sandbox. Raises ValueError with the sandbox's own words."""
@@ -222,6 +275,7 @@ def arguments(settings: Settings) -> list[str]:
     words += [f"--candles={text}" for text in settings.candles]
     words += [f"--many={settings.many}", f"--latency={settings.latency}", f"--seed={settings.seed}"]
     words += [f"--weight-limit={settings.weight_limit}"]
+    words += [f"--speed={settings.speed}", f"--rate={settings.rate}"]
     if settings.now is not None:
         words.append(f"--now={iso(epoch_ms(settings.now))}")
     return words + (["--frozen"] if settings.frozen else [])

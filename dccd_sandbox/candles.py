@@ -173,6 +173,15 @@ def numbers(rows: Rows, digits: Digits) -> list[list[Any]]:
     ]
 
 
+def decimal(value: int, scale: int, places: int | None = None) -> str:
+    """value / 10**scale as text, padded with zeros to `places` where they are given."""
+    pad = "0" * ((scale if places is None else places) - scale)
+    if scale == 0:
+        return f"{value}.{pad}" if pad else str(value)
+    text = str(value).zfill(scale + 1)
+    return f"{text[:-scale]}.{text[-scale:]}{pad}"
+
+
 def _scales(digits: Digits) -> tuple[int | None, ...]:
     amount, quote = digits.amount, digits.quote
     return (None, *[digits.price] * 4, amount, quote, None, amount, quote)

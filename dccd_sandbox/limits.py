@@ -45,7 +45,10 @@ class WeightLimit:
             return Verdict(418, self._used, int(self._banned_until - now) + 1)
         self._used += weight
         self.highest = max(self.highest, self._used)
-        if not self.limit or self._used <= self.limit:
+        if not self.limit:
+            # A client that reads what it has used must not wait in an exchange without a limit.
+            return Verdict(200, weight, 0)
+        if self._used <= self.limit:
             return Verdict(200, self._used, 0)
         self._refused += 1
         if self._refused <= _REFUSALS_BEFORE_BAN:

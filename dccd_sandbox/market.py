@@ -2,11 +2,14 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from dccd_sandbox import spans
-from dccd_sandbox.candles import Digits, Rows, empty, times
+from dccd_sandbox.book import Look, OrderBook
+from dccd_sandbox.candles import Digits, Rows, decimal, empty, times
+from dccd_sandbox.tape import NO_TAPE, Tape
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,24 @@ class Market(ABC):
 
     verbatim = False
     """Whether decimals are printed with the market's own digits, not padded as exchanges do."""
+
+    @property
+    def tape(self) -> Tape:
+        """Its trades: none in a market of candles only."""
+        return NO_TAPE
+
+    @cached_property
+    def book(self) -> OrderBook:
+        """Its order book: empty in a market without trades."""
+        return OrderBook(self.tape, self.first_ms, Look(1, 1, (0,)))
+
+    def price(self, ticks: int, places: int | None = None) -> str:
+        """A price as decimal text, padded with zeros to `places`."""
+        return decimal(ticks, self.digits.price, places)
+
+    def amount(self, lots: int, places: int | None = None) -> str:
+        """An amount in base units as decimal text, padded with zeros to `places`."""
+        return decimal(lots, self.digits.amount, places)
 
     @property
     @abstractmethod

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from dccd_sandbox.app import App
 from dccd_sandbox.http import BadRequest, Body, Reply, Request, parse, render
+from dccd_sandbox.sockets import WebSocket
 
 Log = Callable[[Request, Reply], None]
 
@@ -14,7 +15,7 @@ Log = Callable[[Request, Reply], None]
 class Connection(asyncio.Protocol):
     """One client. Requests are answered in order, one at a time; a slow answer holds only itself.
 
-    An upgrade to WebSocket can hand the transport to another protocol (transport.set_protocol).
+    An upgrade to WebSocket hands the transport to a protocol of its own.
     """
 
     def __init__(self, app: App, live: "set[Connection]", log: Log | None) -> None:
@@ -62,7 +63,12 @@ class Connection(asyncio.Protocol):
                 return
             if request is None:
                 return
-            reply = self._app.answer(request)
+            if request.headers.get("upgrade", "").lower() == "websocket":
+                reply = self._upgrade(request)
+                if reply is None:
+                    return
+            else:
+                reply = self._app.answer(request)
             if self._log is not None:
                 self._log(request, reply)
             if reply.wait:
@@ -70,6 +76,23 @@ class Connection(asyncio.Protocol):
                 self._waiting = loop.call_later(reply.wait, self._late, request, reply)
             else:
                 self._send(request, reply)
+
+    def _upgrade(self, request: Request) -> Reply | None:
+        """The refusal of a handshake; None: it is done, and the connection another's."""
+        opened, transport = self._app.upgrade(request), self._transport
+        if opened.stream is None or transport is None:
+            return opened.reply
+        if self._log is not None:
+            self._log(request, opened.reply)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in opened.reply.headers)
+        head = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        transport.write(f"{head}{lines}\r\n".encode())
+        socket = WebSocket(self._app.hub, opened.stream, request.path, transport)
+        self._live.discard(self)
+        self._transport = None
+        transport.set_protocol(socket)
+        socket.start(bytes(self._buffer))
+        return None
 
     def _late(self, request: Request, reply: Reply) -> None:
         self._waiting = None
@@ -118,9 +141,11 @@ class Server:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         await asyncio.gather(*self._opening, return_exceptions=True)
-        while self._live:
+        while self._live or self._app.hub.live:
             for connection in list(self._live):
                 connection.close()
+            for stream in list(self._app.hub.live):
+                stream.drop()
             await asyncio.sleep(0)
 
     def _accept(self, listening: socket.socket) -> None:

@@ -1,7 +1,7 @@
 """What a sandbox is made of: settings, and the markets that its words describe."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from dccd_sandbox import spans
 from dccd_sandbox.clock import epoch_ms
 from dccd_sandbox.files import FileMarket
 from dccd_sandbox.market import Market
-from dccd_sandbox.synthetic import Nature, RaisedMarket, SyntheticMarket
+from dccd_sandbox.raised import RaisedMarket
+from dccd_sandbox.synthetic import Nature, SyntheticMarket
 
 DEFAULT_SYMBOLS = (
     "BTCUSDT:BTC:USDT:2019-01-01",
@@ -28,6 +29,8 @@ _NATURES = {
 }
 _ANY = Nature(price=20, amount=30, price_digits=4, amount_digits=2)
 MANY_LISTED = "2023-01-01"
+MOST_TRADES = 6_000
+"""A minute: a day of a market is made as a whole, and takes 25 bytes a trade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,14 @@ class Settings:
     weight_limit: int = 6_000
     now: str | datetime | None = None
     frozen: bool = False
+    speed: float = 1.0
+    rate: float = 5.0
 
 
 def markets(settings: Settings) -> dict[str, Market]:
     """Every market by its symbol. Raises ValueError naming the words that make no market."""
+    if not 0 < settings.rate <= MOST_TRADES:
+        raise ValueError(f"rate {settings.rate}: want trades a minute, at most {MOST_TRADES}")
     found: dict[str, Market] = {}
     for market in _each(settings):
         if market.symbol in found:
@@ -63,13 +70,15 @@ def _each(settings: Settings) -> Iterator[Market]:
     for text in settings.symbols:
         symbol, base, quote, listed = _words(text, "SYMBOL:BASE:QUOTE:LISTED")
         nature = _NATURES.get(symbol) or _NATURES.get(base, _ANY)
+        nature = replace(nature, rate=settings.rate)
         yield SyntheticMarket((symbol, base, quote), _listing(listed, text), nature, settings.seed)
     for text in settings.candles:
         symbol, base, quote, span, path = _words(text, "SYMBOL:BASE:QUOTE:SPAN:PATH")
         yield FileMarket((symbol, base, quote), spans.seconds(span), Path(path))
     if settings.many:
         pair = ("N", "N", "USDT")
-        model = SyntheticMarket(pair, epoch_ms(MANY_LISTED), _ANY, settings.seed)
+        nature = replace(_ANY, rate=settings.rate)
+        model = SyntheticMarket(pair, epoch_ms(MANY_LISTED), nature, settings.seed)
         for n in range(settings.many):
             yield RaisedMarket((f"N{n:04}USDT", f"N{n:04}", "USDT"), model, n)
 

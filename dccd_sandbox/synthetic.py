@@ -2,16 +2,19 @@
 
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dccd_sandbox import spans
+from dccd_sandbox.book import Look, OrderBook
 from dccd_sandbox.cache import Cache
-from dccd_sandbox.candles import Digits, Rows, Trades, filled, joined_traded, of_trades, raised
+from dccd_sandbox.candles import Digits, Rows, Trades, filled, joined_traded, of_trades
 from dccd_sandbox.market import Market
 from dccd_sandbox.spans import DAY_MS, HOUR, MINUTE
+from dccd_sandbox.tape import GROUP, Tape
 
 _HORIZON_DAY = 47_847
 """2101-01-01 as days since 1970: the walk of day prices is drawn to here in one go."""
@@ -43,6 +46,19 @@ class SyntheticMarket(Market):
         self._trades: Cache[int, Trades] = Cache(1_000_000, len)
         self._rows: Cache[tuple[int, int], Rows] = Cache(64_000_000, lambda rows: rows.nbytes)
         self._ids, self._anchors = self._life()
+
+    @cached_property
+    def tape(self) -> Tape:
+        """Its trades."""
+        return Tape(self._day0, self._ids, self.trades)
+
+    @cached_property
+    def book(self) -> OrderBook:
+        """Its order book."""
+        nature = self._nature
+        mean = nature.price * 10.0**nature.price_digits
+        lots = nature.amount * 10.0**nature.amount_digits
+        return OrderBook(self.tape, self._listing, Look(mean, lots, self._entropy))
 
     @property
     def first_ms(self) -> int:
@@ -87,9 +103,11 @@ class SyntheticMarket(Market):
         rng = np.random.default_rng([*self._entropy])
         days = _HORIZON_DAY - self._day0
         wobble = rng.standard_normal((days, 2))
-        counts = np.maximum(self._nature.rate * 1_440 * np.exp(0.2 * wobble[:, 0]), 2)
+        counts = self._nature.rate * 1_440 * np.exp(0.2 * wobble[:, 0])
         counts[0] *= 1 - self._listing % DAY_MS / DAY_MS
-        ids = np.concatenate(([0], np.cumsum(np.maximum(counts, 2).astype(np.int64))))
+        # Whole groups, so that no order is filled in two days.
+        whole = np.maximum(counts.astype(np.int64) // GROUP, 1) * GROUP
+        ids = np.concatenate(([0], np.cumsum(whole)))
         # It is pulled back to its mean, so that decades stay within a plausible price.
         walk = accumulate(
             (0.03 * wobble[:, 1]).tolist(), lambda x, step: 0.999 * x + step, initial=0.0
@@ -108,7 +126,9 @@ class SyntheticMarket(Market):
             time[0] = start  # so that every flat candle has a close before it
         buy = rng.random(count) < 0.5
         ticks = np.maximum(np.floor(self._path(rng, index, count)).astype(np.int64) + buy, 1)
-        ticks[-1] = self._close(day)
+        for column in (time, buy, ticks):
+            column[GROUP - 1 :: GROUP] = column[GROUP - 2 :: GROUP]
+        ticks[-2:] = self._close(day)
         mean = np.log(self._nature.amount * 10**self._nature.amount_digits)
         lots = np.maximum(np.exp(mean + 1.2 * rng.standard_normal(count)).astype(np.int64), 1)
         return Trades(int(self._ids[index]), time, ticks, lots, buy)
@@ -149,34 +169,3 @@ class SyntheticMarket(Market):
         stop = min((day + 1) * DAY_MS, spans.open_of(now, span) + span * 1_000)
         rows = of_trades(self.trades(day).until(now), span)
         return filled(rows, first, stop, span, self._close(day - 1) if day > self._day0 else 0)
-
-
-class RaisedMarket(Market):
-    """Another market's trading, each price some ticks higher: cheap by the hundred."""
-
-    def __init__(self, pair: tuple[str, str, str], model: SyntheticMarket, ticks: int) -> None:
-        super().__init__(*pair, model.digits)
-        self._model = model
-        self._ticks = ticks
-
-    @property
-    def first_ms(self) -> int:
-        """The model's listing."""
-        return self._model.first_ms
-
-    @property
-    def last_ms(self) -> None:
-        """It goes on."""
-        return None
-
-    def source_span(self, span: int, shift_ms: int = 0) -> int | None:
-        """As the model."""
-        return self._model.source_span(span, shift_ms)
-
-    def join(self, rows: Rows, span: int, shift_ms: int) -> Rows:
-        """As the model."""
-        return self._model.join(rows, span, shift_ms)
-
-    def source(self, span: int, start: int, stop: int, now: int) -> Rows:
-        """The model's rows, raised."""
-        return raised(self._model.source(span, start, stop, now), self._ticks)

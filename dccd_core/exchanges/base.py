@@ -18,8 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from itertools import chain
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 import numpy as np
@@ -29,6 +28,9 @@ from dccd_core.models import SECOND, Channel, Symbol, Window
 
 T = TypeVar("T")
 _INT64 = np.iinfo(np.int64)
+_NUMBERS = msgspec.json.Decoder(list[float])
+_ROWS_BEGIN = re.compile(rb"\s*\[\s*[\[\]]")
+_ROWS_END = re.compile(rb"[\[\]]\s*\]\s*\Z")
 
 
 class ExchangeError(Exception):
@@ -69,11 +71,16 @@ class Rejected(ExchangeError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One GET: path below the base URL, parameters as text, and what it costs of the budget."""
+    """One GET: path below the base URL, parameters as text, and what it costs of the budget.
+
+    `base` stands in for the exchange's `rest_url` where that does not serve this; it is not used
+    where the configuration names a URL of its own.
+    """
 
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
     weight: float = 1.0
+    base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +112,9 @@ class Instrument:
     """A market as the exchange lists it: its own name for it, and what the instrument list says.
 
     `listed` is the listing time in microseconds, None where the list does not tell.
-    `size` is the base units of one contract, 1 for spot. The digits are those after the decimal
-    point of a price and of an amount, where the exchange's checksums need them.
+    `size` is the base units of one contract, 1 for spot; of an `inverse` contract it is units of
+    the quote, worth size / price of the base; 0 where neither is fixed. The digits are those after
+    the decimal point of a price and of an amount, where the exchange's checksums need them.
     """
 
     symbol: Symbol
@@ -116,6 +124,7 @@ class Instrument:
     size: float = 1.0
     price_digits: int | None = None
     amount_digits: int | None = None
+    inverse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +164,9 @@ class Exchange(ABC):
     a candle for every interval in which the market traded or could trade, so that a hole is a
     reason to ask again; where it omits intervals without trades, a hole is an ordinary answer.
     `opens_at_last_close`: a candle's open is the last close, and may lie outside of low and high.
+    `candles_depth`: only so many of the newest candles are served, older ones are built from the
+    trades: with a flat candle where none was made if `fills_empty`, and with those optional columns
+    that the exchange's own candles have, `candle_columns`.
     """
 
     name: ClassVar[str]
@@ -166,6 +178,9 @@ class Exchange(ABC):
     gapless: ClassVar[bool]
     channels: ClassVar[frozenset[Channel]] = frozenset()
     opens_at_last_close: ClassVar[bool] = False
+    candles_depth: ClassVar[int | None] = None
+    fills_empty: ClassVar[bool] = False
+    candle_columns: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def check(self, answer: Answer) -> None:
@@ -237,21 +252,29 @@ def integers(values: Sequence[int], scale: int = 1) -> NDArray[np.int64]:
     return column * scale
 
 
-def matrix(rows: Sequence[Sequence[Any]], width: int) -> NDArray[np.float64]:
-    """The first `width` numbers of each row as columns; BadAnswer if one is not finite.
+def number_rows(body: bytes, width: int) -> NDArray[np.float64]:
+    """JSON rows of `width` numbers each, quoted or not, as columns; BadAnswer if it is not that.
 
-    For pages of a thousand candles: twice as fast as column by column. Integers are exact up to
-    2 ** 53; take them out with `whole`.
+    For pages of a thousand candles: a third cheaper than typed rows, since no row is made. Integers
+    are exact up to 2 ** 53; take them out with `whole`. In which row a number is missing it cannot
+    see: hold two columns against each other.
     """
-    flat = chain.from_iterable(row[:width] for row in rows)
-    columns = np.fromiter(flat, np.float64, len(rows) * width).reshape(-1, width).T.copy()
+    if not (_ROWS_BEGIN.match(body) and _ROWS_END.search(body[-80:])):
+        raise BadAnswer(f"rows of numbers were expected, the answer begins with {body[:80]!r}")
+    flat = decode(_NUMBERS, b"[%b]" % body.translate(None, b'"[]'))
+    if len(flat) % width:
+        raise BadAnswer(f"{len(flat)} numbers in rows of {width}")
+    return _finite(np.fromiter(flat, np.float64, len(flat)).reshape(-1, width).T.copy())
+
+
+def _finite(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     if not np.isfinite(columns).all():
         raise BadAnswer("a number that is not finite")
     return columns
 
 
 def whole(column: NDArray[np.float64], scale: int = 1) -> NDArray[np.int64]:
-    """A column of `matrix` as integers, multiplied by `scale`; BadAnswer if one is too large."""
+    """A column of `number_rows` as integers, times `scale`; BadAnswer if one is too large."""
     if (np.abs(column) > 2**53 / scale).any():
         raise BadAnswer("a number that is no time and no count")
     return column.astype(np.int64) * scale
@@ -259,10 +282,7 @@ def whole(column: NDArray[np.float64], scale: int = 1) -> NDArray[np.int64]:
 
 def floats(values: Sequence[float]) -> NDArray[np.float64]:
     """A column of prices or amounts; BadAnswer if one is NaN or infinite."""
-    column = np.fromiter(values, np.float64, len(values))
-    if not np.isfinite(column).all():
-        raise BadAnswer("a number that is not finite")
-    return column
+    return _finite(np.fromiter(values, np.float64, len(values)))
 
 
 def retry_after(answer: Answer) -> float | None:

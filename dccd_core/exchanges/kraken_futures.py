@@ -1,9 +1,11 @@
-"""Kraken Futures, linear contracts. https://docs.kraken.com/api/docs/futures-api/charts/candles"""
+"""Kraken Futures, linear contracts. https://docs.kraken.com/api/docs/futures-api/charts/candles,
+/futures-api/history/get-public-execution-events and /futures-api/websocket/trade, /book."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, ClassVar
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -28,9 +30,23 @@ from dccd_core.exchanges.base import (
     nameable,
     retry_after,
 )
+from dccd_core.exchanges.live import (
+    BookChange,
+    Frame,
+    Inbox,
+    Live,
+    LiveLimits,
+    Session,
+    Subscription,
+)
+from dccd_core.exchanges.trades import Book, Depth, Levels, Trade, TradesHistory, TradesPage
 from dccd_core.models import SECOND, Channel, Symbol, Window, microseconds
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
+# neither NaN nor infinite nor negative
+Number = Annotated[float, msgspec.Meta(ge=0, le=1e300)]
+# below it milliseconds are microseconds of 64 bits
+Whole = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class Row(msgspec.Struct, gc=False):
@@ -74,9 +90,129 @@ class Error(msgspec.Struct):
     error: str
 
 
+class Taker(msgspec.Struct, rename="camel"):
+    """The order that met another one in the book."""
+
+    direction: Literal["Buy", "Sell"]
+    order_type: str
+
+
+class Execution(msgspec.Struct, rename="camel"):
+    """A trade; the quantity is in contracts."""
+
+    uid: str
+    taker_order: Taker
+    timestamp: Whole
+    quantity: Number
+    price: Number
+
+
+class Executed(msgspec.Struct):
+    """What surrounds it."""
+
+    execution: Execution
+
+
+class Element(msgspec.Struct):
+    """An event of a market's history: {"uid", "timestamp", "event": {"Execution": …}}."""
+
+    event: dict[Literal["Execution"], Executed]
+
+
+class Executions(msgspec.Struct, rename="camel"):
+    """A page of a market's history; the token asks for the next one."""
+
+    elements: list[Element]
+    continuation_token: str | None = None
+
+
+class Sides(msgspec.Struct):
+    """All levels: price and contracts."""
+
+    bids: list[tuple[Number, Number]]
+    asks: list[tuple[Number, Number]]
+
+
+class BookAnswer(msgspec.Struct, rename="camel"):
+    """The order book."""
+
+    order_book: Sides
+    server_time: Time
+
+
+class Head(msgspec.Struct, gc=False):
+    """What a frame is: rows of a feed, or an event, which may name a feed too."""
+
+    event: str | None = None
+    feed: str | None = None
+
+
+class Event(msgspec.Struct):
+    """The answer to a request; an error does not say to which."""
+
+    event: str
+    feed: str = ""
+    product_ids: list[str] = []
+    message: str = ""
+
+
+class Fill(msgspec.Struct, gc=False):
+    """A trade of a stream; the quantity is in contracts."""
+
+    product_id: str
+    uid: str
+    side: Literal["buy", "sell"]
+    type: str
+    time: Whole
+    qty: Number
+    price: Number
+
+
+class Change(msgspec.Struct, gc=False):
+    """A level of a book as it is now; 0 removes it."""
+
+    product_id: str
+    side: Literal["buy", "sell"]
+    seq: Whole
+    price: Number
+    qty: Number
+    timestamp: Whole
+
+
+class Level(msgspec.Struct, gc=False):
+    """A level of a whole book."""
+
+    price: Number
+    qty: Number
+
+
+class Snapshot(msgspec.Struct, gc=False):
+    """A whole book."""
+
+    product_id: str
+    timestamp: Whole
+    seq: Whole
+    bids: list[Level]
+    asks: list[Level]
+
+
 PAGE = msgspec.json.Decoder(Page, strict=False)
 MARKETS = msgspec.json.Decoder(Markets)
 ERROR = msgspec.json.Decoder(Error)
+EXECUTIONS = msgspec.json.Decoder(Executions, strict=False)
+BOOK = msgspec.json.Decoder(BookAnswer)
+HEAD = msgspec.json.Decoder(Head)
+EVENT = msgspec.json.Decoder(Event)
+FILL = msgspec.json.Decoder(Fill)
+CHANGE = msgspec.json.Decoder(Change)
+SNAPSHOT = msgspec.json.Decoder(Snapshot)
+# Orders that meet outside of the book: positions that are handed over, and blocks.
+ELSEWHERE = {"Assignment", "Unwind", "Block"}
+# What is traded in the book.
+FILLS = {"fill", "liquidation"}
+FEEDS = {Channel.TRADES: "trade", Channel.BOOK: "book"}
+EXECUTIONS_PAGE = 1_000
+WHOLE = 1_000_000  # levels, more than any book has
 # PF_XBTUSD, FF_XBTUSD_260925: linear, quoted in USD.
 NAME = re.compile(r"(?:PF|FF)_([A-Z0-9.]+)USD(?:_(\d{6}))?")
 LINEAR = {"flexible_futures", "futures_vanilla"}
@@ -84,11 +220,12 @@ NO_MARKET = {"contractNotFound", "notFound"}
 PASSING = {"unavailable", "Unavailable", "marketUnavailable", "Server Error", "unknownError"}
 
 
-class KrakenFutures(Exchange):
+class KrakenFutures(Exchange, TradesHistory, Depth, Live):
     """Candles of the trade price, ascending; times asked in seconds, told in milliseconds.
 
     Not inverse contracts (PI_, FI_): their volume is in dollars, and how many coins that is no
-    candle tells.
+    candle tells. Trades are those made in the book, liquidations among them, not assignments,
+    terminations and blocks. That a trade's uid in the history is that of the stream is unverified.
     """
 
     name = "kraken_futures"
@@ -107,6 +244,21 @@ class KrakenFutures(Exchange):
     gapless = True
     # The WebSocket has no candles: live ones are made of trades.
     channels = frozenset({Channel.OHLC, Channel.TRADES, Channel.BOOK, Channel.BOOK_DELTAS})
+
+    contiguous = False
+    reach = None
+    trades_page = EXECUTIONS_PAGE
+    # No budget is documented for it; a request in 600 ms is what ccxt allows itself.
+    trades_weight = 5.4
+    depths = (WHOLE,)
+
+    ws_url = "wss://futures.kraken.com"
+    # https://docs.kraken.com/api/docs/guides/futures-rate-limits: 100 connections, 100 requests a
+    # second. How many feeds one carries is not limited: 200 is ours. Within 60 seconds the exchange
+    # wants a ping, not as a text but as a frame of WebSocket: support.kraken.com, 360022635632.
+    live_limits = LiveLimits(
+        streams=200, messages=90, seconds=1, connects=100, connect_seconds=60, ping=30
+    )
 
     def check(self, answer: Answer) -> None:
         """Raise what an answer stands for: by its error, else by its HTTP status."""
@@ -175,6 +327,150 @@ class KrakenFutures(Exchange):
             floats([row.close for row in rows]),
             floats([row.volume for row in rows]) * instrument.size,
         )
+
+    def trades_request(self, instrument: Instrument, time: int) -> Request:
+        """Ascending from a time on. Whether that is inclusive is not documented: a millisecond
+        before, it does not matter."""
+        path = f"/api/history/v3/market/{instrument.name}/executions"
+        since = str(max(time // 1_000 - 1, 0))
+        params = {"sort": "asc", "count": str(EXECUTIONS_PAGE), "since": since}
+        return Request(path, params, self.trades_weight)
+
+    def trades(self, answer: Answer, instrument: Instrument, request: Request) -> TradesPage:
+        """Pages continue by a token, which is in the header or in the body."""
+        page = decode(EXECUTIONS, answer.body)
+        rows = [element.event["Execution"].execution for element in page.elements if element.event]
+        if len(rows) != len(page.elements):
+            raise BadAnswer("Kraken Futures: an event that is no execution")
+        if any(one.timestamp > two.timestamp for one, two in pairwise(rows)):
+            raise BadAnswer("Kraken Futures: executions that are not in order of their times")
+        rows = [row for row in rows if row.taker_order.order_type not in ELSEWHERE]
+        trades = [_past_trade(row, instrument) for row in rows]
+        token = answer.headers.get("next-continuation-token") or page.continuation_token
+        if not token or not page.elements:
+            return TradesPage(trades, None)
+        params = dict(request.params) | {"continuation_token": token}
+        return TradesPage(trades, Request(request.path, params, request.weight))
+
+    def book_request(self, instrument: Instrument, depth: int) -> Request:
+        """All levels: there is no choice."""
+        return Request("/derivatives/api/v3/orderbook", {"symbol": instrument.name})
+
+    def book(self, answer: Answer, instrument: Instrument) -> Book:
+        """The time is the server's when it answered."""
+        found, size = decode(BOOK, answer.body), instrument.size
+        bids = sorted(((price, n * size) for price, n in found.order_book.bids), reverse=True)
+        asks = sorted((price, n * size) for price, n in found.order_book.asks)
+        return Book(bids, asks, None, microseconds(found.server_time))
+
+    def live_path(self, subscription: Subscription) -> str:
+        """One address for all."""
+        return "/ws/v1"
+
+    def session(self) -> "KrakenFuturesSession":
+        """The protocol of a new connection."""
+        return KrakenFuturesSession()
+
+
+class KrakenFuturesSession(Session):
+    """Requests are answered in turn, one product at a time. Each change of a book has a number."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[str, str], Subscription] = {}
+        self._markets: dict[str, Instrument] = {}
+
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> list[bytes]:
+        """A message for each feed of a product: an error does not say of which it is."""
+        self._asked |= {_key(one): one for one in subscriptions}
+        self._markets |= {_key(one)[1]: one.instrument for one in subscriptions}
+        return [_message("subscribe", one) for one in subscriptions]
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> list[bytes]:
+        """The same way."""
+        self._asked = {k: one for k, one in self._asked.items() if one not in subscriptions}
+        return [_message("unsubscribe", one) for one in subscriptions]
+
+    def read(self, frame: Frame, inbox: Inbox) -> None:
+        """The trades before the subscription, newest first, are not new."""
+        head = decode(HEAD, frame.payload)
+        match (head.event, head.feed):
+            case (None, "book"):
+                self._change(decode(CHANGE, frame.payload), frame.received, inbox)
+            case (None, "trade"):
+                self._fill(decode(FILL, frame.payload), frame.received, inbox)
+            case (None, "book_snapshot"):
+                self._snapshot(decode(SNAPSHOT, frame.payload), frame.received, inbox)
+            case (None, "trade_snapshot" | "heartbeat"):
+                pass
+            case (str(), _):
+                self._event(decode(EVENT, frame.payload), inbox)
+            case _:
+                raise BadAnswer(f"Kraken Futures: neither an event nor a feed: {head.feed}")
+
+    def _market(self, product: str) -> Instrument:
+        if product not in self._markets:
+            raise BadAnswer(f"Kraken Futures: rows of {product}, which nobody asked for")
+        return self._markets[product]
+
+    def _change(self, change: Change, received: int, inbox: Inbox) -> None:
+        market = self._market(change.product_id)
+        levels: Levels = [(change.price, change.qty * market.size)]
+        bids, asks = (levels, []) if change.side == "buy" else ([], levels)
+        number, time = change.seq, change.timestamp * 1_000
+        row = BookChange(False, bids, asks, received, time, number, number, number - 1)
+        inbox.books[market.name].append(row)
+
+    def _snapshot(self, book: Snapshot, received: int, inbox: Inbox) -> None:
+        market = self._market(book.product_id)
+        bids = [(level.price, level.qty * market.size) for level in book.bids]
+        asks = [(level.price, level.qty * market.size) for level in book.asks]
+        time = book.timestamp * 1_000
+        row = BookChange(True, bids, asks, received, time, first=book.seq, last=book.seq)
+        inbox.books[market.name].append(row)
+
+    def _fill(self, fill: Fill, received: int, inbox: Inbox) -> None:
+        market = self._market(fill.product_id)
+        amount, time = fill.qty * market.size, fill.time * 1_000
+        if fill.type in FILLS:
+            trade = Trade(time, received, fill.uid, fill.price, amount, fill.side == "buy")
+            inbox.trades[market.name].append(trade)
+
+    def _event(self, event: Event, inbox: Inbox) -> None:
+        keys = [(event.feed, product.upper()) for product in event.product_ids]
+        known = [self._asked[key] for key in keys if key in self._asked]
+        match event.event:
+            case "subscribed" if keys:
+                inbox.accepted += known
+            case "subscribed_failed" | "error":
+                # an error is of the oldest request that is not answered yet
+                known = known or list(self._asked.values())[:1]
+                reason = event.message or event.event
+                inbox.refused += [(one, reason) for one in known]
+                inbox.notices += [] if known else [f"Kraken Futures: {reason}"]
+            case "alert" | "unsubscribed_failed":
+                known = []
+                inbox.notices.append(f"Kraken Futures: {event.message or event.event}")
+            case "info" | "unsubscribed":
+                known = []
+            case _:
+                raise BadAnswer(f"Kraken Futures: an event of no known kind: {event.event}")
+        for one in known:
+            del self._asked[_key(one)]
+
+
+def _key(subscription: Subscription) -> tuple[str, str]:
+    """Feed and product, which the stream writes in upper case."""
+    return FEEDS[subscription.channel], subscription.instrument.name.upper()
+
+
+def _message(event: str, subscription: Subscription) -> bytes:
+    feed, product = _key(subscription)
+    return msgspec.json.encode({"event": event, "feed": feed, "product_ids": [product]})
+
+
+def _past_trade(row: Execution, instrument: Instrument) -> Trade:
+    amount, buy = row.quantity * instrument.size, row.taker_order.direction == "Buy"
+    return Trade(row.timestamp * 1_000, None, row.uid, row.price, amount, buy)
 
 
 def _instruments(markets: Iterable[Market], now: int) -> Iterable[Instrument]:

@@ -1,7 +1,9 @@
 """OKX: spot, perpetual swaps and dated futures. https://www.okx.com/docs-v5/en/"""
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -26,11 +28,31 @@ from dccd_core.exchanges.base import (
     nameable,
     retry_after,
 )
+from dccd_core.exchanges.live import (
+    BookChange,
+    Frame,
+    Inbox,
+    Live,
+    LiveCandle,
+    LiveLimits,
+    Session,
+    Subscription,
+)
+from dccd_core.exchanges.trades import Book, Depth, Levels, Trade, TradesHistory, TradesPage
 from dccd_core.models import DAY, SECOND, Channel, Symbol, Window
+
+T = TypeVar("T")
+# up to the year 9999, so that a date can be made of it
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+# "NaN" and "inf" are no prices
+Positive = Annotated[float, msgspec.Meta(gt=0, lt=1e300)]
+Volume = Annotated[float, msgspec.Meta(ge=0, lt=1e300)]
 
 # open time, open, high, low, close, volume (spot: base units, derivatives: contracts), volume in
 # currency (spot: quote, derivatives: base), quote volume, confirm: all of them text
-Row = tuple[int, float, float, float, float, float, float, float, Literal["0", "1"]]
+Row = tuple[
+    Milliseconds, Positive, Positive, Positive, Positive, Volume, Volume, Volume, Literal["0", "1"]
+]
 
 
 class Reply(msgspec.Struct):
@@ -40,10 +62,8 @@ class Reply(msgspec.Struct):
     msg: str
 
 
-class Page(msgspec.Struct):
-    """Candles, newest first."""
-
-    data: list[Row]
+class Data(msgspec.Struct, Generic[T]):
+    data: T
 
 
 class Market(msgspec.Struct, rename="camel"):
@@ -61,15 +81,82 @@ class Market(msgspec.Struct, rename="camel"):
     list_time: str
 
 
-class Markets(msgspec.Struct):
-    """The instrument list of one kind."""
+class PastTrade(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """One trade; the side is the taker's, `sz` in base units or in contracts."""
 
-    data: list[Market]
+    trade_id: int
+    px: Positive
+    sz: Positive
+    side: Literal["buy", "sell"]
+    ts: Milliseconds
+
+
+# price, amount in base units or in contracts, "0", number of orders
+Level = tuple[Positive, Volume, str, str]
+
+
+class Sides(msgspec.Struct, rename="camel"):
+    """A book by REST."""
+
+    asks: list[Level]
+    bids: list[Level]
+    ts: Milliseconds
+
+
+class Top(Sides, rename="camel"):
+    seq_id: int
+
+
+class Changes(Top, rename="camel"):
+    """A book or its changes, and the number of the message before."""
+
+    prev_seq_id: int
+
+
+class Arg(msgspec.Struct, rename="camel", frozen=True):
+    channel: str
+    inst_id: str
+
+
+class Push(msgspec.Struct):
+    arg: Arg
+    data: msgspec.Raw
+
+
+class BookPush(msgspec.Struct):
+    action: Literal["snapshot", "update"]
+    data: tuple[Changes]
+
+
+class Event(msgspec.Struct):
+    """An answer to a request, or a notice; what does not apply is absent."""
+
+    event: str
+    id: str = ""
+    code: str = ""
+    msg: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk(Request):
+    """Trades from the id `first` on; `known` is one that there is, 0 if none is known. As long as
+    the beginning is searched for: none is before `low`, the known one is at `high` (ms)."""
+
+    first: int = 0
+    known: int = 0
+    low: int = 0
+    high: int = 0
 
 
 REPLY = msgspec.json.Decoder(Reply)
-PAGE = msgspec.json.Decoder(Page, strict=False)
-MARKETS = msgspec.json.Decoder(Markets)
+ROWS = msgspec.json.Decoder(Data[list[Row]], strict=False)
+MARKETS = msgspec.json.Decoder(Data[list[Market]])
+TRADES = msgspec.json.Decoder(Data[list[PastTrade]], strict=False)
+BOOK = msgspec.json.Decoder(Data[tuple[Sides]], strict=False)
+PUSH = msgspec.json.Decoder(Push)
+TOP = msgspec.json.Decoder(Data[tuple[Top]], strict=False)
+BOOK_PUSH = msgspec.json.Decoder(BookPush, strict=False)
+EVENT = msgspec.json.Decoder(Event)
 
 LIMITED = "50011"
 NO_SUCH_MARKET = "51001"
@@ -79,9 +166,13 @@ BUSY = frozenset({"50001", "50004", "50005", "50013", "50026"})
 MOVED = 1_612_137_600_000  # 2021-02-01 in milliseconds
 # Finer and finer bars on the way to a first candle.
 STEPS = {DAY: "1Dutc", 3_600: "1H", 60: "1m"}
+HISTORY_TRADES, TRADES_PAGE = "/api/v5/market/history-trades", 100
+# Depth of each book channel that needs no login.
+BOOKS = {1: "bbo-tbt", 5: "books5", 400: "books"}
+UPGRADE = "64008"  # the connection ends in 60 seconds
 
 
-class Okx(Exchange):
+class Okx(Exchange, TradesHistory, Depth, Live):
     """OKX v5: candles newest first, `before` and `after` both exclusive, in milliseconds."""
 
     name = "okx"
@@ -98,6 +189,21 @@ class Okx(Exchange):
     }  # fmt: skip
     gapless = True
     channels = frozenset({Channel.OHLC, Channel.TRADES, Channel.BOOK, Channel.BOOK_DELTAS})
+
+    # Each market counts its trades one by one: so in all recorded traffic.
+    contiguous = True
+    reach = 89 * DAY  # three months
+    trades_page = TRADES_PAGE
+    trades_weight = 1.0
+    depths = (1, 5, 50, 400)
+
+    ws_url = "wss://ws.okx.com:8443/ws/v5"
+    # https://www.okx.com/docs-v5/en/#overview-websocket-connect: a ping before 30 seconds of
+    # silence. Within the hour 200 feeds, each asked for alone, may also end and come back.
+    live_limits = LiveLimits(
+        streams=200, messages=480, seconds=3_600, connects=3, connect_seconds=1, ping=20
+    )
+    live_spans = frozenset(spans)
 
     def check(self, answer: Answer) -> None:
         """Raise what an answer stands for: the code counts, whatever the HTTP status."""
@@ -175,12 +281,218 @@ class Okx(Exchange):
 
     def candles(self, answer: Answer, instrument: Instrument, span: int) -> Candles:
         """Rows that OKX calls complete, whatever the clock says; oldest first."""
-        rows = [row for row in reversed(decode(PAGE, answer.body).data) if row[8] == "1"]
+        rows = [row for row in reversed(decode(ROWS, answer.body).data) if row[8] == "1"]
         columns = list(zip(*rows, strict=True)) or [()] * 9
         # For contracts OKX itself has the base units, whether linear or inverse.
         opened, base = integers(columns[0], 1_000), columns[6 if instrument.symbol.contract else 5]
         o, h, low, c, volume, quote = map(floats, (*columns[1:5], base, columns[7]))
         return Candles(opened, o, h, low, c, volume, quote)
+
+    def trades_request(self, instrument: Instrument, time: int) -> Request:
+        """The last trades before a time: after them come those that are wanted."""
+        return Request(HISTORY_TRADES, _by_time(instrument, time // 1_000))
+
+    def trades(self, answer: Answer, instrument: Instrument, request: Request) -> TradesPage:
+        """A hundred ids are asked for by the id after them: what is not among them is not there.
+        The newest are asked for at the end: that nothing came may also be a hole in the ids."""
+        rows = sorted(decode(TRADES, answer.body).data, key=lambda row: row.trade_id)
+        if request.params["type"] == "2":
+            return TradesPage([], _beginning(rows, instrument, request, answer.time // 1_000))
+        end = int(request.params["after"]) if "after" in request.params else 0
+        first, known = end - TRADES_PAGE, 0
+        if isinstance(request, Walk):
+            first, known = request.first, request.known
+        new, onward = [row for row in rows if row.trade_id >= first], None
+        following = new[-1].trade_id + 1 if new else first
+        if not end and new and rows[0].trade_id > first:
+            return TradesPage([], _walk(instrument, first, rows[-1].trade_id))  # there are more
+        if end and (following == end or end <= known):
+            onward = _walk(instrument, end, known)
+        elif end:
+            onward = Walk(HISTORY_TRADES, _by_id(instrument), first=following)
+        return TradesPage(_trades(new, instrument, None), onward)
+
+    def book_request(self, instrument: Instrument, depth: int) -> Request:
+        """As deep as the stream."""
+        return Request("/api/v5/market/books", {"instId": instrument.name, "sz": str(depth)})
+
+    def book(self, answer: Answer, instrument: Instrument) -> Book:
+        """Amounts in base units."""
+        (sides,) = decode(BOOK, answer.body).data
+        bids, asks = _levels(sides.bids, instrument), _levels(sides.asks, instrument)
+        return Book(bids, asks, None, sides.ts * 1_000)
+
+    def live_path(self, subscription: Subscription) -> str:
+        """Candles and single trades are called business; neither needs a key."""
+        return "/public" if subscription.channel is Channel.BOOK else "/business"
+
+    def session(self) -> Session:
+        """A connection of either kind."""
+        return OkxSession()
+
+
+class OkxSession(Session):
+    """Each channel of a market is asked for alone, so that a refusal is of that one only. Books
+    have no checksum: the field is fixed to 0 and must not be used, the documentation says."""
+
+    def __init__(self) -> None:
+        self._feeds: dict[Arg, Subscription] = {}
+        self._asked: dict[str, Arg] = {}  # by the number of the request
+        self._requests = 0
+
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> list[bytes]:
+        """One request a feed."""
+        feeds = {_arg(one): one for one in subscriptions}
+        self._feeds |= feeds
+        return [self._request("subscribe", arg) for arg in feeds]
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> list[bytes]:
+        """One request a feed. What is under way when they are sent is not read any more."""
+        for one in subscriptions:
+            self._feeds.pop(_arg(one), None)
+        return [self._request("unsubscribe", _arg(one)) for one in subscriptions]
+
+    def ping(self) -> bytes:
+        """A text that is no JSON; so is the answer."""
+        return b"ping"
+
+    def read(self, frame: Frame, inbox: Inbox) -> None:
+        """Data of a feed, an answer to a request, or a notice."""
+        if frame.payload == b"pong":
+            return None
+        try:
+            arg = PUSH.decode(frame.payload).arg
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+            return self._hear(decode(EVENT, frame.payload), inbox)
+        if arg in self._feeds:
+            READERS[self._feeds[arg].channel](self._feeds[arg], frame, inbox)
+        return None
+
+    def _request(self, action: str, arg: Arg) -> bytes:
+        self._requests += 1
+        number = str(self._requests)
+        self._asked[number] = arg
+        return msgspec.json.encode({"id": number, "op": action, "args": [arg]})
+
+    def _hear(self, event: Event, inbox: Inbox) -> None:
+        text = f"OKX: {event.event} {event.code} {event.msg}".rstrip()
+        arg = self._asked.pop(event.id, None)
+        if event.event in ("notice", "error"):
+            subscription = self._feeds.pop(arg, None) if arg else None
+            if subscription is not None:
+                inbox.refused.append((subscription, text))
+            else:
+                inbox.notices.append(text)
+            if event.code == UPGRADE:
+                inbox.reconnect = text
+        elif arg is None or event.event not in ("subscribe", "unsubscribe"):
+            raise BadAnswer(f"OKX: an answer to nothing: {event}")
+        elif event.event == "subscribe" and arg in self._feeds:
+            inbox.accepted.append(self._feeds[arg])
+
+
+def _by_time(instrument: Instrument, before: int) -> dict[str, str]:
+    return _by_id(instrument) | {"type": "2", "after": str(before)}
+
+
+def _by_id(instrument: Instrument) -> dict[str, str]:
+    return {"instId": instrument.name, "type": "1", "limit": str(TRADES_PAGE)}
+
+
+def _walk(instrument: Instrument, first: int, known: int = 0) -> Walk:
+    """The ids from `first` on: what OKX calls after is before, and the newest of it."""
+    question = _by_id(instrument) | {"after": str(first + TRADES_PAGE)}
+    return Walk(HISTORY_TRADES, question, first=first, known=known)
+
+
+def _beginning(
+    rows: list[PastTrade], instrument: Instrument, request: Request, now: int
+) -> Request | None:
+    """The request for the first of the trades that are wanted. Where nothing is before a time, the
+    oldest is searched for, by halves, until those before a moment are few: then they are all."""
+    bound = int(request.params["after"])
+    older = [row for row in rows if row.ts < bound]
+    if older and not isinstance(request, Walk):
+        return _walk(instrument, older[-1].trade_id + 1)
+    if 0 < len(older) < TRADES_PAGE:
+        return _walk(instrument, older[0].trade_id)
+    low, high, known = bound, now + 60_000, 0
+    if isinstance(request, Walk):
+        low, high, known = (request.low if older else bound), request.high, request.known
+    if older:
+        high, known = older[0].ts, older[0].trade_id
+    if low >= high:
+        return _walk(instrument, known) if known else None
+    question = _by_time(instrument, (low + high + 1) // 2)
+    return Walk(HISTORY_TRADES, question, known=known, low=low, high=high)
+
+
+def _trades(rows: list[PastTrade], market: Instrument, received: int | None) -> list[Trade]:
+    base = _base(market)
+    return [
+        Trade(t.ts * 1_000, received, str(t.trade_id), t.px, base(t.sz, t.px), t.side == "buy")
+        for t in rows
+    ]
+
+
+def _levels(levels: list[Level], market: Instrument) -> Levels:
+    base = _base(market)
+    return [(price, base(amount, price)) for price, amount, _, _ in levels]
+
+
+def _base(market: Instrument) -> Callable[[float, float], float]:
+    """Base units of an amount at a price; 7 contracts of 0.01 are not 0.07000000000000001."""
+    size = market.size
+    if market.inverse:
+        return lambda contracts, price: contracts * size / price
+    return (lambda amount, _: amount) if size == 1 else lambda n, _: round(n * size, 12)
+
+
+def _arg(subscription: Subscription) -> Arg:
+    name = subscription.instrument.name
+    if subscription.channel is Channel.TRADES:
+        return Arg("trades-all", name)  # "trades" has sums of them
+    if subscription.channel is Channel.OHLC:
+        return Arg(f"candle{Okx.spans[subscription.span]}", name)
+    wanted = subscription.depth or 400
+    return Arg(next((BOOKS[depth] for depth in BOOKS if depth >= wanted), "books"), name)
+
+
+def _read_trades(subscription: Subscription, frame: Frame, inbox: Inbox) -> None:
+    market, rows = subscription.instrument, decode(TRADES, frame.payload).data
+    inbox.trades[market.name] += _trades(rows, market, frame.received)
+
+
+def _read_book(subscription: Subscription, frame: Frame, inbox: Inbox) -> None:
+    """The few best levels come whole each time. After a maintenance the number is once smaller than
+    the one before, which it follows all the same; a message without changes follows itself."""
+    market, whole, previous = subscription.instrument, True, None
+    if 0 < subscription.depth <= 5:
+        (found,) = decode(TOP, frame.payload).data
+    else:
+        push = decode(BOOK_PUSH, frame.payload)
+        (found,), whole = push.data, push.action == "snapshot"
+        previous = None if whole else push.data[0].prev_seq_id
+    bids, asks = _levels(found.bids, market), _levels(found.asks, market)
+    numbers = (found.ts * 1_000, None, found.seq_id, previous)
+    inbox.books[market.name].append(BookChange(whole, bids, asks, frame.received, *numbers))
+
+
+def _read_rows(subscription: Subscription, frame: Frame, inbox: Inbox) -> None:
+    market = subscription.instrument
+    for time, o, h, low, c, volume, currency, quote, closed in decode(ROWS, frame.payload).data:
+        if closed == "1":
+            base = currency if market.symbol.contract else volume
+            columns = (time * 1_000, o, h, low, c, base, quote, None, None, None)
+            candle = LiveCandle(*columns, frame.received)
+            inbox.candles[market.name, subscription.span].append(candle)
+
+
+READERS: dict[Channel, Callable[[Subscription, Frame, Inbox], None]] = {
+    Channel.TRADES: _read_trades,
+    Channel.BOOK: _read_book,
+    Channel.OHLC: _read_rows,
+}
 
 
 def _said(answer: Answer) -> tuple[str, str]:
@@ -208,9 +520,9 @@ def _instrument(market: Market) -> Instrument | None:
         base, quote, contract = market.base_ccy, market.quote_ccy, ""
     if not nameable(base, quote, *([contract] if contract else [])):
         return None
-    symbol = Symbol(base, quote, contract)
-    trading = market.state == "live"
-    return Instrument(symbol, market.inst_id, trading, _listed(market), _size(market))
+    symbol, trading = Symbol(base, quote, contract), market.state == "live"
+    found = Instrument(symbol, market.inst_id, trading, _listed(market), _size(market))
+    return replace(found, inverse=market.ct_type == "inverse")
 
 
 def _listed(market: Market) -> int | None:
@@ -219,11 +531,9 @@ def _listed(market: Market) -> int | None:
 
 
 def _size(market: Market) -> float:
-    """Base units of a linear contract. An inverse one is so many dollars, in base units it is
-    worth another amount at each price: it keeps 1, and its candles do not need it."""
-    if market.ct_type != "linear":
-        return 1.0
-    return _number(market.ct_val, market) * _number(market.ct_mult, market)
+    """Base units of a linear contract, dollars of an inverse one."""
+    texts = (market.ct_val, market.ct_mult) if market.ct_type else ()
+    return math.prod((_number(text, market) for text in texts), start=1.0)
 
 
 def _number(text: str, market: Market) -> float:

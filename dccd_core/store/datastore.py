@@ -1,44 +1,38 @@
 """The store: where series are written, and how a reader finds, checks and loads them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from dccd_core.intervals import clip, subtract
-from dccd_core.models import Series, Window, microseconds, moment
+from dccd_core.models import Channel, Series, Window, microseconds, moment
 from dccd_core.store import files
-from dccd_core.store.gaps import Gap, find_gaps
+from dccd_core.store.footer import Footer, clip_losses, ledger
+from dccd_core.store.gaps import Gap, find_gaps, find_losses, first_time
+from dccd_core.store.gather import Gathered, JournalReader, by_period
+from dccd_core.store.ids import missing_ranges
 from dccd_core.store.inventory import InventoryRow, inventory_frame, read_inventory
+from dccd_core.store.listing import read_listing, write_listing
 from dccd_core.store.period import Merged, Part, Period
-from dccd_core.store.scan import scan_periods
-from dccd_core.store.schemas import table_times
+from dccd_core.store.scan import scan_series
+from dccd_core.store.schemas import Loss, empty_table, table_times
 
 Time = datetime | date | str | int | None
 _FUTURE = microseconds(datetime(9000, 1, 1, tzinfo=UTC))
 
 
-# Readers that take a whole folder leave out names that begin with "_" or ".".
-LISTING = "_listing.json"
-
-
-class Listing(msgspec.Struct, frozen=True):
-    """When a series begins at its exchange: the first candle that it has, in microseconds."""
-
-    listed: int
-
-
 class DataStore:
     """All series below one data path.
 
-    A series is given as `Series` or as its key, "binance/ohlc/1h/BTC-USDT". Times are datetimes,
-    dates, ISO text (UTC unless they say otherwise) or microseconds; windows are half open.
+    A series is given as `Series` or as its key, "binance/ohlc/1h/BTC-USDT" or
+    "binance/trades/BTC-USDT". Times are datetimes, dates, ISO text (UTC unless they say otherwise)
+    or microseconds; windows are half open. What streams brought is seen before it is in a file.
     """
 
     def __init__(self, data_path: Path | str) -> None:
@@ -48,6 +42,11 @@ class DataStore:
     def private(self) -> Path:
         """The folder for locks, limiter and status; never data."""
         return self.root / ".dccd"
+
+    @property
+    def journal(self) -> Path:
+        """The folder of the journal: what streams brought and is not in the files yet."""
+        return self.private / "journal"
 
     def folder(self, series: Series | str) -> Path:
         """Where the files of a series are."""
@@ -68,18 +67,24 @@ class DataStore:
         """
         series = as_series(series)
         window = as_window(start, end)
-        periods = [self._period(series, stem) for stem in self.existing_periods(series)]
-        inside = [p for p in periods if clip([series.period_window(p.period)], window)]
-        return scan_periods(series, inside, window)
+
+        def sources() -> Iterator[tuple[list[Part], pa.Table | None]]:
+            waiting = self._waiting(series, window)
+            for stem in sorted({*self.existing_periods(series), *waiting}):
+                if clip([series.period_window(stem)], window):
+                    yield self._period(series, stem).open(), waiting.get(stem)
+
+        return scan_series(series, sources, window)
+
+    def first_timestamp(self, series: Series | str) -> datetime | None:
+        """The time of the oldest row, None if there is none."""
+        found = self._ends(as_series(series))
+        return None if found is None else moment(found[0])
 
     def last_timestamp(self, series: Series | str) -> datetime | None:
         """The time of the newest row, None if there is none."""
-        series = as_series(series)
-        for stem in reversed(self.existing_periods(series)):
-            lasts = [part.footer.last for part in self._period(series, stem).open()]
-            if found := [last for last in lasts if last is not None]:
-                return moment(max(found))
-        return None
+        found = self._ends(as_series(series))
+        return None if found is None else moment(found[1])
 
     def listed(self, series: Series | str) -> datetime | None:
         """When the series begins at its exchange, None if that is not known yet."""
@@ -91,21 +96,28 @@ class DataStore:
 
         What a damaged file covered is not known any more, so it counts as not asked.
         """
-        series = as_series(series)
-        window = window or as_window(None, None)
-        found: list[Window] = []
-        for stem in self.existing_periods(series):
-            if clip([series.period_window(stem)], window):
-                with suppress(files.UnreadableError):
-                    for part in self._period(series, stem).open():
-                        found += part.footer.windows
-        return clip(found, window)
+        series, window = as_series(series), window or as_window(None, None)
+        return self._ledger(series, window)[0]
+
+    def lost(self, series: Series | str, window: Window | None = None) -> list[Loss]:
+        """What streams missed, with the cause, and nobody has fetched since."""
+        series, window = as_series(series), window or as_window(None, None)
+        return self._ledger(series, window)[1]
+
+    def _ledger(self, series: Series, window: Window) -> tuple[list[Window], list[Loss]]:
+        journal = self._journal(series)  # before the files: what is folded meanwhile is in both
+        footers = list[Footer]()
+        for stem in self._stems(series, window):
+            with suppress(files.UnreadableError):
+                footers += [part.footer for part in self._period(series, stem).open()]
+        covered, lost = ledger(footers, journal.covered, journal.lost)
+        return clip(covered, window), clip_losses(lost, window)
 
     def missing_windows(self, series: Series | str, window: Window) -> list[Window]:
         """The part of a window that is still to be fetched: not covered, not before listing."""
         series = as_series(series)
         listed = self.read_listing(series)
-        start = window.start if listed is None else max(window.start, series.floor(listed))
+        start = window.start if listed is None else max(window.start, first_time(series, listed))
         wanted = [Window(start, window.end)] if start < window.end else []
         return subtract(wanted, self.covered(series, window))
 
@@ -125,14 +137,35 @@ class DataStore:
         """Every hole of a window with its kind; by default from the first row to the last."""
         series = as_series(series)
         window = as_window(start, end)
-        times = self.times(series, window)
-        first = int(times[0]) if start is None and len(times) else window.start
-        last = int(times[-1]) if end is None and len(times) else window.end
-        if (start is None or end is None) and not len(times):
-            return []
-        window = Window(first, last)
-        covered = self.covered(series, window)
-        return find_gaps(series, window, covered, self.read_listing(series), times)
+        if start is None or end is None:
+            ends = self._ends(series, window)
+            if ends is None:
+                return []
+            past = ends[1] if series.span else ends[1] + 1
+            window = Window(
+                ends[0] if start is None else window.start, past if end is None else window.end
+            )
+        covered, lost = self._ledger(series, window)
+        listed = self.read_listing(series)
+        if not series.span:
+            return find_losses(window, covered, lost, listed)
+        return find_gaps(series, window, covered, listed, self.times(series, window), lost)
+
+    def missing_ids(self, series: Series | str, period: str) -> list[tuple[int, int]]:
+        """The first and the last number of each range of trade ids that is not there, of a day.
+
+        For exchanges whose ids follow each other without a hole: what is absent between the
+        smallest and the largest id of the day, and from the largest one of the day before where
+        midnight is covered. ValueError if an id is no number.
+        """
+        series = as_series(series)
+        window = series.period_window(period)
+        midnight = Window(window.start - 1, window.start + 1)
+        start = window.start
+        if self.covered(series, midnight) == [midnight]:
+            start = series.period_window(series.period(midnight.start)).start
+        ids = self.scan(series, start, window.end).select("time", "trade_id").collect()
+        return missing_ranges(series, ids, window.start)
 
     def inventory(self) -> pl.DataFrame:
         """One row per series: exchange, pair, type, span, from, to, rows, gaps, bytes, error.
@@ -148,17 +181,18 @@ class DataStore:
         return read_inventory(self.root)
 
     def times(self, series: Series | str, window: Window | None = None) -> NDArray[np.int64]:
-        """The stored times, in microseconds, of the periods that a window touches."""
-        series = as_series(series)
-        window = window or as_window(None, None)
+        """The stored times, in microseconds and in order, of the periods that a window touches."""
+        series, window = as_series(series), window or as_window(None, None)
+        waiting = self._waiting(series, window)
         parts = [
             part
-            for stem in self.existing_periods(series)
-            if clip([series.period_window(stem)], window)
+            for stem in self._stems(series, window)
             for part in self._period(series, stem).open()
         ]
         found = [table_times(part.read(["time"])) for part in parts]
-        return np.concatenate(found) if found else np.empty(0, np.int64)
+        if not waiting:
+            return np.concatenate(found) if found else np.empty(0, np.int64)
+        return np.unique(np.concatenate([*found, *map(table_times, waiting.values())]))
 
     def parts(self, series: Series, period: str) -> list[Part]:
         """The open files of one period, oldest first."""
@@ -171,28 +205,72 @@ class DataStore:
             yield
 
     def merge(
-        self, series: Series, period: str, rows: pa.Table, covered: list[Window], source: str
+        self,
+        series: Series,
+        period: str,
+        rows: pa.Table,
+        covered: list[Window],
+        source: str,
+        lost: Sequence[Loss] = (),
     ) -> Merged:
         """Store rows of one period and what they cover; see `Period.merge`."""
         with self.writing(series):
-            return self._period(series, period).merge(rows, covered, source)
+            return self._period(series, period).merge(rows, covered, source, lost)
+
+    def close_period(self, series: Series, period: str, source: str = "stream") -> Merged | None:
+        """Put all rows of a period that is over into one file; None if there is none."""
+        with self.writing(series):
+            found = self._period(series, period)
+            empty = empty_table(series.channel)
+            return found.merge(empty, [], source, close=True) if found.paths() else None
 
     def read_listing(self, series: Series) -> int | None:
         """The remembered first candle of a series, in microseconds."""
-        try:
-            content = (self.folder(series) / LISTING).read_bytes()
-            return msgspec.json.decode(content, type=Listing).listed
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None  # a damaged note is asked for again
+        return read_listing(self.folder(series))
 
     def write_listing(self, series: Series, listed: int) -> None:
         """Remember the first candle of a series."""
         with self.writing(series):
-            content = msgspec.json.encode(Listing(listed))
-            files.write_bytes(self.folder(series) / LISTING, content)
+            write_listing(self.folder(series), listed)
 
     def _period(self, series: Series, period: str) -> Period:
         return Period(self.folder(series), series, period)
+
+    def _stems(self, series: Series, window: Window) -> list[str]:
+        """The files that a window touches."""
+        stems = self.existing_periods(series)
+        return [stem for stem in stems if clip([series.period_window(stem)], window)]
+
+    def _journal(self, series: Series) -> Gathered:
+        if series.channel is Channel.OHLC:
+            return Gathered(series)
+        return JournalReader(self.journal).read(series)
+
+    def _waiting(self, series: Series, window: Window) -> dict[str, pa.Table]:
+        """What the journal has inside a window, by period."""
+        if series.channel is Channel.OHLC:
+            return {}
+        table = self._journal(series).table()
+        first, end = np.searchsorted(table_times(table), window)
+        return by_period(series, table.slice(first, end - first))
+
+    def _ends(self, series: Series, window: Window | None = None) -> tuple[int, int] | None:
+        """The times of the first and the last row, inside the periods that a window touches."""
+        window = window or as_window(None, None)
+        waiting = self._waiting(series, window).values()
+        times = [int(t) for rows in waiting for t in table_times(rows)[[0, -1]]]
+        stems = self._stems(series, window)
+        for order in (stems, reversed(stems)):
+            for stem in order:
+                found = _ends(part.footer for part in self._period(series, stem).open())
+                times += found
+                if found:
+                    break
+        return (min(times), max(times)) if times else None
+
+
+def _ends(footers: Iterable[Footer]) -> list[int]:
+    return [t for footer in footers for t in (footer.first, footer.last) if t is not None]
 
 
 def as_series(series: Series | str) -> Series:

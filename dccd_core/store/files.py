@@ -12,13 +12,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Prices and amounts born as decimals get larger by splitting their bytes, quote volumes with
-# eight decimals smaller: measured in benchmarks/parquet_size.py.
-_DELTA = ("time", "received", "trades")
+# Of candles, prices and amounts born as decimals get larger by splitting their bytes, quote volumes
+# with eight decimals smaller: benchmarks/parquet_size.py. Of trades, amounts repeat within
+# a row group, and ids share their beginnings: benchmarks/parquet_trades.py.
+_DELTA = ("time", "received", "trades", "sequence")
 _SPLIT = ("quote_volume", "taker_buy_quote_volume")
-_ENCODINGS = dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED") | dict.fromkeys(
-    _SPLIT, "BYTE_STREAM_SPLIT"
-)
+_ENCODINGS = {
+    **dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
+    **dict.fromkeys(_SPLIT, "BYTE_STREAM_SPLIT"),
+    "trade_id": "DELTA_BYTE_ARRAY",
+}
+_DICTIONARIES = ("amount", "side")
 # about a month of 1 m candles: a reader of one day skips the rest of the year
 _ROW_GROUP = 50_000
 
@@ -31,7 +35,7 @@ def write_table(path: Path, table: pa.Table, key_values: dict[bytes, bytes]) -> 
             table.schema,
             compression="zstd",
             compression_level=3,
-            use_dictionary=False,
+            use_dictionary=[name for name in _DICTIONARIES if name in table.column_names],
             column_encoding={k: v for k, v in _ENCODINGS.items() if k in table.column_names},
             write_page_checksum=True,
             store_schema=False,
@@ -62,6 +66,40 @@ def _beside(path: Path) -> Iterator[Any]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+class Appender:
+    """A new file that only grows; what is appended is durable, or is not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.size = path, 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        sync_folder(path.parent)
+
+    def append(self, content: bytes) -> None:
+        """Write and make durable; after an OSError the same may be appended again."""
+        view, done = memoryview(content), 0
+        try:
+            while done < len(view):
+                done += os.pwrite(self._file, view[done:], self.size + done)
+            os.fdatasync(self._file)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._file, self.size)
+            raise
+        self.size += len(view)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def cut(path: Path, size: int) -> None:
+    """Shorten a file durably."""
+    with path.open("r+b") as file:
+        file.truncate(size)
+        os.fsync(file.fileno())
 
 
 def move(source: Path, target: Path) -> None:
@@ -139,3 +177,24 @@ def lock(path: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+
+class BusyError(Exception):
+    """Another process or thread holds what only one may hold."""
+
+
+class Hold:
+    """An exclusive lock that is not waited for; a dead holder's is free at once."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise BusyError(f"{path} is held by another process") from error
+
+    def release(self) -> None:
+        """Let another one hold it."""
+        self._file.close()

@@ -1,38 +1,54 @@
 """Why data is absent: every hole of a series has a kind."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dccd_core.intervals import subtract
+from dccd_core.intervals import clip, subtract
 from dccd_core.models import SECOND, Series, Window, moment
+from dccd_core.store.schemas import Loss
 
 
 class GapKind(StrEnum):
-    """`missing` is to be fetched; of the others the exchange has nothing."""
+    """`missing` is to be fetched, `lost` is what a stream missed; of the others the exchange has
+    nothing."""
 
     MISSING = "missing"
+    LOST = "lost"
     CONFIRMED_EMPTY = "confirmed_empty"
     BEFORE_LISTING = "before_listing"
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A window without rows, and how many candles would open in it."""
+    """A window without rows, and how many candles would open in it; 0 where there is no grid.
+
+    `cause` says why it is lost.
+    """
 
     window: Window
     kind: GapKind
-    candles: int
+    candles: int = 0
+    cause: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.candles} candles, {self.window}"
+        cause = f" ({self.cause})" if self.cause else ""
+        candles = f"{self.candles} candles, " if self.candles else ""
+        return f"{self.kind}{cause}: {candles}{self.window}"
 
     def row(self) -> dict[str, object]:
         """The gap as a row of a table."""
         start, end = map(moment, self.window)
-        return {"start": start, "end": end, "kind": str(self.kind), "candles": self.candles}
+        return {
+            "start": start,
+            "end": end,
+            "kind": str(self.kind),
+            "candles": self.candles,
+            "cause": self.cause,
+        }
 
 
 def find_gaps(
@@ -41,6 +57,7 @@ def find_gaps(
     covered: list[Window],
     listed: int | None,
     times: NDArray[np.int64],
+    lost: Sequence[Loss] = (),
 ) -> list[Gap]:
     """All gaps of a window, oldest first; `times` are the stored open times inside it."""
     grid = series.grid(window)
@@ -51,13 +68,40 @@ def find_gaps(
     absent = absent_windows(series, asked, times)
     missing = [hole for gap in absent for hole in subtract([gap], covered)]
     empty = subtract(absent, missing)
-    kinds = [
-        *((hole, GapKind.BEFORE_LISTING) for hole in [Window(grid.start, start)]),
-        *((hole, GapKind.MISSING) for hole in missing),
-        *((hole, GapKind.CONFIRMED_EMPTY) for hole in empty),
+    gaps = [
+        Gap(Window(grid.start, start), GapKind.BEFORE_LISTING),
+        *_explained(missing, lost),
+        *(Gap(hole, GapKind.CONFIRMED_EMPTY) for hole in empty),
     ]
-    gaps = [Gap(hole, kind, series.count(hole)) for hole, kind in kinds]
-    return sorted((gap for gap in gaps if gap.candles), key=lambda gap: gap.window)
+    counted = (replace(gap, candles=series.count(gap.window)) for gap in gaps)
+    return sorted((gap for gap in counted if gap.candles), key=lambda gap: gap.window)
+
+
+def first_time(series: Series, listed: int) -> int:
+    """From when on a series that was listed at a moment has rows."""
+    return series.floor(listed) if series.span else listed
+
+
+def find_losses(
+    window: Window, covered: list[Window], lost: Sequence[Loss], listed: int | None
+) -> list[Gap]:
+    """All gaps of a window of a series without a grid: what is not covered, oldest first."""
+    start = window.start if listed is None else min(max(window.start, listed), window.end)
+    before = [Window(window.start, start)] if window.start < start else []
+    holes = subtract([Window(start, window.end)], covered)
+    return [*(Gap(hole, GapKind.BEFORE_LISTING) for hole in before), *_explained(holes, lost)]
+
+
+def _explained(missing: list[Window], lost: Sequence[Loss]) -> list[Gap]:
+    """Holes, as far as they were lost with their cause, oldest first."""
+    gaps = [
+        Gap(part, GapKind.LOST, cause=loss.cause)
+        for loss in lost
+        for part in clip(missing, Window(loss.start, loss.end))
+    ]
+    rest = subtract(missing, [gap.window for gap in gaps])
+    gaps += [Gap(hole, GapKind.MISSING) for hole in rest]
+    return sorted(gaps, key=lambda gap: gap.window)
 
 
 def absent_windows(series: Series, window: Window, times: NDArray[np.int64]) -> list[Window]:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import polars as pl
 
-from dccd_core.intervals import clip, subtract, union
-from dccd_core.models import SECOND, Series, Symbol, Window, moment, parse_span, span_label
+from dccd_core.intervals import subtract
+from dccd_core.models import Series, Window, moment, span_label
 from dccd_core.store.files import UnreadableError
+from dccd_core.store.footer import Footer, ledger
+from dccd_core.store.gaps import GapKind, find_losses
 from dccd_core.store.period import Period
-from dccd_core.store.schemas import SCHEMAS, SchemaError
+from dccd_core.store.schemas import CANDLES, SchemaError
 
 FRAME = pl.Schema(
     [
@@ -29,7 +31,8 @@ class InventoryRow:
     """One series, or one unreadable file of it (`error` says what is wrong).
 
     `gaps` are candles absent between the first and the last row; `missing` of them are still to
-    be fetched, the exchange has none of the others. `bytes` is the size on disk.
+    be fetched, the exchange has none of the others. Of trades and books both count windows that
+    are not covered; those that a stream lost are no longer `missing`. `bytes` is the size on disk.
     """
 
     series: Series
@@ -72,7 +75,7 @@ def _order(series: Series) -> tuple[str, str, str, int]:
 
 
 def _series(root: Path) -> Iterator[tuple[Series, dict[str, set[str]]]]:
-    """Every folder `exchange/ohlc/PAIR/span` that holds our files, and their names by stem."""
+    """Every folder of a series, as `exchange/trades/PAIR`, and its files' names by stem."""
     stems: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     base = len(str(root)) + 1
     pending = [str(root)] if root.exists() else []
@@ -91,17 +94,15 @@ def _series(root: Path) -> Iterator[tuple[Series, dict[str, set[str]]]]:
 
 
 def _parse(folder: str) -> Series | None:
-    parts = Path(folder).parts
-    if len(parts) != 4 or parts[1] not in SCHEMAS:
-        return None
-    exchange, channel, slug, span = parts
+    exchange, _, rest = folder.partition("/")
+    channel, _, market = rest.partition("/")
+    slug, _, span = market.partition("/")
+    key = [exchange, channel, *([span] if span else []), slug]
     try:
-        seconds = parse_span(span)
-        symbol = Symbol.from_slug(slug)
-    except (ValueError, TypeError):
+        series = Series.parse("/".join(key))
+    except ValueError:
         return None
-    channels = {str(known): known for known in SCHEMAS}
-    return Series(exchange, channels[channel], symbol, seconds)
+    return series if bool(series.span) == (series.channel in CANDLES) else None
 
 
 def _rows(root: Path, series: Series, stems: dict[str, set[str]]) -> Iterator[InventoryRow]:
@@ -119,19 +120,30 @@ def _rows(root: Path, series: Series, stems: dict[str, set[str]]) -> Iterator[In
     first = min((f.first for f in footers if f.first is not None), default=None)
     last = max((f.last for f in footers if f.last is not None), default=None)
     rows = sum(part.rows for part in parts)
-    between = Window(0, 0) if first is None or last is None else Window(first, last + SECOND)
-    holes = subtract([between], union(w for f in footers for w in f.windows))
+    gaps, missing = (0, 0)
+    if first is not None and last is not None:
+        gaps, missing = _holes(series, footers, Window(first, last + 1), rows)
     yield InventoryRow(
         series,
         first,
         last,
         rows,
-        gaps=series.count(between) - rows if rows else 0,
-        missing=sum(series.count(hole) for hole in clip(holes, between)),
+        gaps,
+        missing,
         revised=sum(f.revised for f in footers),
         insane=sum(f.insane for f in footers),
         bytes=sum(part.bytes for part in parts),
     )
+
+
+def _holes(series: Series, footers: list[Footer], between: Window, rows: int) -> tuple[int, int]:
+    """How many gaps there are between the first and the last row, and how many to be fetched."""
+    covered, lost = ledger(footers)
+    if series.span:
+        missing = sum(series.count(hole) for hole in subtract([between], covered))
+        return series.count(between) - rows, missing
+    gaps = find_losses(between, covered, lost, None)
+    return len(gaps), sum(gap.kind is GapKind.MISSING for gap in gaps)
 
 
 def inventory_frame(rows: list[InventoryRow]) -> pl.DataFrame:

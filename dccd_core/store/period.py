@@ -10,7 +10,7 @@ each of which leaves a state that readers and a later writer understand:
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,17 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dccd_core.intervals import union
-from dccd_core.models import Series, Window
+from dccd_core.models import Channel, Series, Window
 from dccd_core.store import files
-from dccd_core.store.schemas import Footer, make_footer, read_footer, table_times
+from dccd_core.store.footer import Footer, ledger, make_footer, read_footer, still_lost
+from dccd_core.store.rows import News, arrange, combine, compared, margin, news
+from dccd_core.store.schemas import Loss, frozen, table_times
 
 TAIL_ROWS = 1_500
+# A day of a million trades is folded twenty times; a tail of books weighs about as much.
+DAILY_TAIL_ROWS = {Channel.TRADES: 50_000, Channel.BOOK: 5_000, Channel.BOOK_DELTAS: 20_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Part:
         """The rows of some row groups; UnreadableError if a page of them is damaged."""
         with files.naming_unreadable(self.path):
             table = self.file.read_row_groups(list(groups), columns, use_threads=False)
-        return table.replace_schema_metadata(None)
+        return frozen(table.replace_schema_metadata(None))
 
     def groups(self, window: Window) -> list[int]:
         """The row groups that may have rows of a window."""
@@ -67,7 +69,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge did, and the period afterwards; `bytes` is its size on disk."""
+    """What a merge did, and the period afterwards; `bytes` is its size on disk.
+
+    `written` is how many bytes of files the merge wrote, 0 if all of it was known.
+    """
 
     added: int
     revised: int
@@ -75,10 +80,22 @@ class Merged:
     first: int | None
     last: int | None
     covered: list[Window]
+    lost: list[Loss]
     path: Path
     bytes: int
     written: int
     set_aside: list[Path]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """What is to be merged; see `Period.merge`."""
+
+    rows: pa.Table
+    covered: list[Window]
+    source: str
+    lost: list[Loss]
+    close: bool
 
 
 class Period:
@@ -141,20 +158,32 @@ class Period:
         """The files that exist of this period."""
         return [path for path in (self.main, self.tail, self.fold) if path.exists()]
 
-    def merge(self, new: pa.Table, covered: list[Window], source: str) -> Merged:
-        """Add rows and ledger entries; a row whose time is stored is replaced if it differs.
+    def merge(
+        self,
+        new: pa.Table,
+        covered: list[Window],
+        source: str,
+        lost: Sequence[Loss] = (),
+        *,
+        close: bool = False,
+    ) -> Merged:
+        """Add rows and ledger entries; a row that is known is replaced if it differs.
 
-        `new` has the frozen schema, strictly ascending times. The series' lock must be held.
-        A damaged file is set aside, and what it covered is missing again.
+        `new` has the frozen schema; candles of REST are in strictly ascending order of time, other
+        rows in any, repeated ones too. `close` puts all into the main file. The series' lock must
+        be held. A damaged file is set aside, and what it covered is missing again.
         """
-        if new.num_rows > 1 and not (np.diff(table_times(new)) > 0).all():
-            raise ValueError(f"{self.series} {self.period}: times are not strictly ascending")
+        try:
+            new = arrange(self.series.channel, new)
+        except ValueError as error:
+            raise ValueError(f"{self.series} {self.period}: {error}") from error
         files.clean(self.folder)
+        batch = _Batch(new, covered, source, list(lost), close)
         aside: list[Path] = []
         while True:
             try:
                 self._resume_fold()
-                return self._merge(new, covered, source, aside)
+                return self._merge(batch, aside)
             except files.UnreadableError as error:
                 aside.append(files.set_aside(error.path))
 
@@ -168,38 +197,40 @@ class Period:
         files.remove(self.tail)
         files.move(self.fold, self.main)
 
-    def _merge(
-        self, new: pa.Table, covered: list[Window], source: str, aside: list[Path]
-    ) -> Merged:
+    def _merge(self, batch: _Batch, aside: list[Path]) -> Merged:
         parts = self._parts()
-        stored = union(window for part in parts for window in part.footer.windows)
-        base = parts[0].footer.last if parts else None
-        new = _news(new, parts[0]) if parts else new
+        fresh = _news(batch.rows, parts[0], self.series.channel) if parts else None
+        new = fresh.table if fresh else batch.rows
         tail = parts[1].read() if len(parts) == 2 else new.slice(0, 0)
-        into_tail = bool(parts) and self._fits_tail(new, tail, base)
+        into_tail = bool(fresh and not batch.close and self._fits_tail(fresh, tail, parts[0]))
         touched = parts[1:] if into_tail else parts
         old = tail if into_tail else pa.concat_tables([*(p.read() for p in parts[:1]), tail])
-        table, added, revised = combine(old, new)
+        found = combine(self.series.channel, old, new)
         state = [(part.rows, part.footer) for part in parts]
+        footers = [footer for _, footer in state]
+        before, after = ledger(footers), ledger(footers, batch.covered, batch.lost)
+        closing = batch.close and len(parts) == 2
         written = 0
-        if added or revised or not parts or union([*stored, *covered]) != stored:
-            ledger = union([*(w for part in touched for w in part.footer.windows), *covered])
-            changes = revised + sum(part.footer.revised for part in touched)
-            footer = make_footer(self.series, table, ledger, source, changes)
+        if found.changed or not parts or closing or before != after:
+            windows, lost = ledger([part.footer for part in touched], batch.covered, batch.lost)
+            lost = still_lost(lost, after[0])
+            changes = found.revised + sum(part.footer.revised for part in touched)
+            footer = make_footer(self.series, found.table, windows, batch.source, changes, lost)
             if into_tail:
-                footer = msgspec.structs.replace(footer, base=base)
-                written = files.write_table(self.tail, table, footer.encode())
+                footer = msgspec.structs.replace(footer, base=parts[0].footer.last)
+                written = files.write_table(self.tail, found.table, footer.encode())
             else:
-                written = self._write_main(table, footer)
-            state = [*(state[:1] if into_tail else []), (table.num_rows, footer)]
+                written = self._write_main(found.table, footer)
+            state = [*(state[:1] if into_tail else []), (found.table.num_rows, footer)]
         footers = [footer for _, footer in state]
         return Merged(
-            added=added,
-            revised=revised,
+            added=found.added,
+            revised=found.revised,
             rows=sum(rows for rows, _ in state),
             first=min((f.first for f in footers if f.first is not None), default=None),
             last=max((f.last for f in footers if f.last is not None), default=None),
-            covered=union(window for footer in footers for window in footer.windows),
+            covered=after[0],
+            lost=after[1],
             path=self.main,
             bytes=sum(path.stat().st_size for path in self.paths()),
             written=written,
@@ -220,49 +251,25 @@ class Period:
             return self.open()
         return parts
 
-    def _fits_tail(self, new: pa.Table, tail: pa.Table, base: int | None) -> bool:
-        if new.num_rows == 0:
+    def _fits_tail(self, fresh: News, tail: pa.Table, main: Part) -> bool:
+        if not fresh.table.num_rows:
             return True
-        later = base is not None and int(table_times(new)[0]) > base
-        return later and tail.num_rows + new.num_rows <= TAIL_ROWS
+        most = DAILY_TAIL_ROWS.get(self.series.channel, TAIL_ROWS)
+        later = fresh.later and main.footer.last is not None
+        return later and tail.num_rows + fresh.table.num_rows <= most
 
 
-def _news(new: pa.Table, main: Part) -> pa.Table:
-    """`new` without its first rows if the main file has just these.
+def _news(new: pa.Table, main: Part, channel: Channel) -> News:
+    """What of `new` the main file does not hold.
 
-    The newest candles are fetched again at each extension, which must not rewrite the year.
+    The newest rows are fetched again at each extension, which must not rewrite the file.
     """
-    times, last = table_times(new), main.footer.last
-    count = 0 if last is None else int(np.searchsorted(times, last, side="right"))
-    if not count:
-        return new
-    held = main.read_groups(main.groups(Window(int(times[0]), int(times[count - 1]) + 1)))
-    _, added, revised = combine(held, new.slice(0, count))
-    return new if added or revised else new.slice(count)
-
-
-def combine(old: pa.Table, new: pa.Table) -> tuple[pa.Table, int, int]:
-    """Two tables sorted by time as one, the new row winning; rows added and rows changed."""
-    before, after = table_times(old), table_times(new)
-    if not len(before) or not len(after) or after[0] > before[-1]:
-        return pa.concat_tables([old, new]), len(after), 0
-    place = np.searchsorted(before, after)
-    known = (place < len(before)) & (before[np.minimum(place, len(before) - 1)] == after)
-    stored, again = old.take(pa.array(place[known])), new.filter(pa.array(known))
-    changed = np.zeros(len(again), dtype=bool)
-    for name in old.column_names:
-        changed |= differs(stored.column(name), again.column(name))
-    keep = np.ones(len(before), dtype=bool)
-    keep[place[known]] = False
-    both = pa.concat_tables([old.filter(pa.array(keep)), new])
-    order = np.argsort(table_times(both), kind="stable")
-    return both.take(pa.array(order)), int((~known).sum()), int(changed.sum())
-
-
-def differs(
-    left: pa.ChunkedArray, right: pa.ChunkedArray
-) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Where two columns of equal length differ; null equals null."""
-    unequal = pc.fill_null(pc.not_equal(left, right), True)
-    both_null = pc.and_(pc.is_null(left), pc.is_null(right))
-    return pc.and_not(unequal, both_null).to_numpy()  # type: ignore[no-any-return]
+    times, last, reach = table_times(new), main.footer.last, margin(channel)
+    count = 0 if last is None else int(np.searchsorted(times, last + reach, side="right"))
+    if last is None or not count:
+        return News(new, later=True)
+    window = Window(int(times[0]) - reach, int(times[count - 1]) + reach + 1)
+    held = main.read_groups(main.groups(window), compared(channel))
+    found = news(channel, held, new.slice(0, count))
+    later = found.later and (table_times(found.table.slice(0, 1)) >= last).all()
+    return News(pa.concat_tables([found.table, new.slice(count)]), bool(later))

@@ -1,148 +1,271 @@
-"""The frozen schemas, and the footer that every data file carries under the key `dccd`."""
+"""The frozen schemas, and how what exchanges say becomes tables of them.
 
-from typing import Any
+Columns go into Arrow as they lie in memory: `pa.array` would import pandas.
+"""
 
-import msgspec
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dccd_core.exchanges import load_all
 from dccd_core.exchanges.base import Candles
-from dccd_core.models import Channel, Series, Window
-
-VERSION = 1
-KEY = b"dccd"
+from dccd_core.exchanges.live import BookChange, LiveCandle
+from dccd_core.exchanges.trades import Levels, Trade
+from dccd_core.models import Channel
 
 TIME = pa.timestamp("us", tz="UTC")
+SIDE = pa.dictionary(pa.int8(), pa.string())
+NUMBERS = pa.list_(pa.field("element", pa.float64(), nullable=False))
+
+
+def _required(kind: pa.DataType, *names: str) -> list[pa.Field]:
+    return [pa.field(name, kind, nullable=False) for name in names]
+
+
+_LEVELS = _required(NUMBERS, "bid_price", "bid_amount", "ask_price", "ask_amount")
+
 OHLC = pa.schema(
     [
-        pa.field("time", TIME, nullable=False),
-        *(pa.field(name, pa.float64(), nullable=False) for name in ("open", "high", "low")),
-        *(pa.field(name, pa.float64(), nullable=False) for name in ("close", "volume")),
+        *_required(TIME, "time"),
+        *_required(pa.float64(), "open", "high", "low", "close", "volume"),
         pa.field("quote_volume", pa.float64()),
         pa.field("trades", pa.int64()),
         pa.field("taker_buy_volume", pa.float64()),
         pa.field("taker_buy_quote_volume", pa.float64()),
     ]
 )
-SCHEMAS = {Channel.OHLC: OHLC}
-UNITS = {"time": "open time, UTC", "price": "quote per base", "volume": "base"}
+LIVE_OHLC = pa.schema([*OHLC, *_required(TIME, "received")])
+TRADES = pa.schema(
+    [
+        *_required(TIME, "time"),
+        pa.field("received", TIME),
+        *_required(pa.string(), "trade_id"),
+        *_required(pa.float64(), "price", "amount"),
+        *_required(SIDE, "side"),
+    ]
+)
+BOOK = pa.schema([*_required(TIME, "time", "received"), *_LEVELS, *_required(pa.bool_(), "valid")])
+BOOK_DELTAS = pa.schema(
+    [
+        *_required(TIME, "time", "received"),
+        pa.field("sequence", pa.int64()),
+        *_required(pa.bool_(), "snapshot"),
+        pa.field("depth", pa.int64()),
+        *_LEVELS,
+    ]
+)
+SCHEMAS = {
+    Channel.OHLC: OHLC,
+    Channel.TRADES: TRADES,
+    Channel.BOOK: BOOK,
+    Channel.BOOK_DELTAS: BOOK_DELTAS,
+    Channel.LIVE_OHLC: LIVE_OHLC,
+}
+CANDLES = frozenset({Channel.OHLC, Channel.LIVE_OHLC})
+_CANDLE_UNITS = {"time": "open time, UTC", "price": "quote per base", "volume": "base"}
+_UNITS = {"time": "UTC", "price": "quote per base", "amount": "base"}
+UNITS = {channel: _CANDLE_UNITS if channel in CANDLES else _UNITS for channel in Channel}
 
 
 class SchemaError(Exception):
     """A Parquet file that is not of this version of ours: it is neither read nor touched."""
 
 
-class Footer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file says of itself.
+class BookRow(NamedTuple):
+    """A book as it was at `time`, best levels first; times in microseconds.
 
-    `covered` is the ledger: the windows, in microseconds, that the exchange was asked about and
-    answered. A candle missing inside them is confirmed empty, outside them it is yet to be
-    fetched. `first` and `last` are open times of rows. `insane` counts candles whose prices
-    contradict each other, `revised` those that the exchange has changed since they were stored.
-    `base` is, in a tail, the last time of the file that it continues.
+    `received` is when the newest change in it came. `valid` is false where the book is known to
+    be out of step with the exchange; then it should have no levels.
     """
 
-    version: int = VERSION
-    exchange: str
-    channel: str
-    pair: str
-    span: int
-    source: str
-    units: dict[str, str]
-    covered: tuple[tuple[int, int], ...]
-    first: int | None
-    last: int | None
-    insane: int
-    revised: int
-    base: int | None = None
-
-    @property
-    def windows(self) -> list[Window]:
-        """The covered windows."""
-        return [Window(*window) for window in self.covered]
-
-    def encode(self) -> dict[bytes, bytes]:
-        """The footer as Parquet key-value metadata."""
-        return {KEY: msgspec.json.encode(self)}
+    time: int
+    received: int
+    bids: Levels
+    asks: Levels
+    valid: bool
 
 
-_FOOTER = msgspec.json.Decoder(Footer)
+class Loss(NamedTuple):
+    """Times for which a stream's data is lost, and why; half open, in microseconds."""
+
+    start: int
+    end: int
+    cause: str
 
 
-def read_footer(metadata: pq.FileMetaData, path: object) -> Footer:
-    """The footer of a file; SchemaError if it is not one of ours, or of another version."""
-    raw = (metadata.metadata or {}).get(KEY)
-    if raw is None:
-        raise SchemaError(f"{path} was not written by this program: move it away or migrate it")
-    try:
-        footer = _FOOTER.decode(raw)
-    except msgspec.MsgspecError as error:
-        raise SchemaError(f"{path} has a footer of another version: {error}") from error
-    if footer.version != VERSION:
-        raise SchemaError(f"{path} has schema version {footer.version}, this program {VERSION}")
-    return footer
-
-
-def make_footer(
-    series: Series,
-    table: pa.Table,
-    covered: list[Window],
-    source: str,
-    revised: int,
-) -> Footer:
-    """The footer for a table that is about to be written."""
-    times = table_times(table)
-    return Footer(
-        exchange=series.exchange,
-        channel=str(series.channel),
-        pair=str(series.symbol),
-        span=series.span,
-        source=source,
-        units=UNITS,
-        covered=tuple((window.start, window.end) for window in covered),
-        first=int(times[0]) if len(times) else None,
-        last=int(times[-1]) if len(times) else None,
-        insane=count_insane(table, with_open=not _opens_at_last_close(series.exchange)),
-        revised=revised,
-    )
+def empty_table(channel: Channel) -> pa.Table:
+    """No rows."""
+    return pa.Table.from_batches([], SCHEMAS[channel])
 
 
 def candles_table(candles: Candles) -> pa.Table:
     """Parsed candles as a table of the frozen schema."""
     columns = (getattr(candles, name) for name in OHLC.names)
     arrays = [
-        pa.nulls(len(candles), field.type) if column is None else _array(column, field.type)
+        pa.nulls(len(candles), field.type) if column is None else array(column, field.type)
         for field, column in zip(OHLC, columns, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=OHLC)
 
 
-def _array(column: NDArray[Any], kind: pa.DataType) -> pa.Array:
-    """A column of 64-bit numbers as it lies in memory; pa.array would import pandas for it."""
-    buffers = [None, pa.py_buffer(np.ascontiguousarray(column))]
-    return pa.Array.from_buffers(kind, len(column), buffers)
+def trades_table(trades: Sequence[Trade]) -> pa.Table:
+    """Trades as a table, in their order."""
+    if not trades:
+        return empty_table(Channel.TRADES)
+    time, received, trade_id, price, amount, buy = zip(*trades, strict=True)
+    sides = array(np.array([not taken for taken in buy], np.int8), pa.int8())
+    arrays = [
+        _numbers(time, TIME),
+        _numbers(received, TIME),
+        _strings(trade_id),
+        _numbers(price, pa.float64()),
+        _numbers(amount, pa.float64()),
+        pa.DictionaryArray.from_arrays(sides, _SIDES),
+    ]
+    return pa.Table.from_arrays(arrays, schema=TRADES)
 
 
-def table_times(table: pa.Table) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """The time column as microseconds."""
-    return table.column("time").cast(pa.int64()).to_numpy()  # type: ignore[no-any-return]
+def live_candles_table(candles: Sequence[LiveCandle]) -> pa.Table:
+    """Candles of a stream as a table, in their order."""
+    if not candles:
+        return empty_table(Channel.LIVE_OHLC)
+    columns = zip(*candles, strict=True)
+    arrays = [_numbers(c, field.type) for field, c in zip(LIVE_OHLC, columns, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=LIVE_OHLC)
 
 
-def count_insane(table: pa.Table, *, with_open: bool) -> int:
-    """How many candles have a low above, or a high below, another of their prices, or a
-    negative volume."""
-    o, h, low, c, v = (
-        table.column(name).to_numpy() for name in ("open", "high", "low", "close", "volume")
+def books_table(rows: Sequence[BookRow]) -> pa.Table:
+    """Books as a table, in their order."""
+    if not rows:
+        return empty_table(Channel.BOOK)
+    time, received, bids, asks, valid = zip(*rows, strict=True)
+    arrays = [
+        _numbers(time, TIME),
+        _numbers(received, TIME),
+        *_sides(bids, asks),
+        _booleans(valid),
+    ]
+    return pa.Table.from_arrays(arrays, schema=BOOK)
+
+
+def deltas_table(changes: Sequence[BookChange]) -> pa.Table:
+    """Changes of a book as a table, in their order.
+
+    `time` is the exchange's, the receipt where it has none; `received` is the order in which they
+    were applied; `sequence` is the number of the book after the change, `depth` how many levels a
+    side are left of it.
+    """
+    if not changes:
+        return empty_table(Channel.BOOK_DELTAS)
+    times = [change.received if change.time is None else change.time for change in changes]
+    arrays = [
+        _numbers(times, TIME),
+        _numbers([change.received for change in changes], TIME),
+        _numbers([change.last for change in changes], pa.int64()),
+        _booleans([change.snapshot for change in changes]),
+        _numbers([change.keep for change in changes], pa.int64()),
+        *_sides([change.bids for change in changes], [change.asks for change in changes]),
+    ]
+    return pa.Table.from_arrays(arrays, schema=BOOK_DELTAS)
+
+
+TABLES: dict[Channel, Callable[[Any], pa.Table]] = {
+    Channel.TRADES: trades_table,
+    Channel.LIVE_OHLC: live_candles_table,
+    Channel.BOOK: books_table,
+    Channel.BOOK_DELTAS: deltas_table,
+}
+"""What makes a table of the rows of a stream."""
+
+
+def array(
+    column: NDArray[Any], kind: pa.DataType | None = None, mask: NDArray[np.bool_] | None = None
+) -> Any:
+    """A column of numbers as it lies in memory, 64-bit integers by default; null where the mask
+    is set."""
+    valid = None if mask is None or not mask.any() else bits(~mask)
+    buffers = [valid, pa.py_buffer(np.ascontiguousarray(column))]
+    return pa.Array.from_buffers(kind or pa.int64(), len(column), buffers)
+
+
+def bits(values: NDArray[np.bool_]) -> pa.Buffer:
+    """Booleans as Arrow keeps them."""
+    return pa.py_buffer(np.packbits(values, bitorder="little"))
+
+
+def _numbers(values: Sequence[Any], kind: pa.DataType) -> Any:
+    """Integers, times or floats, some of them None."""
+    dtype = np.float64 if pa.types.is_floating(kind) else np.int64
+    if None not in values:
+        return array(np.fromiter(values, dtype, len(values)), kind)
+    mask = np.fromiter((value is None for value in values), np.bool_, len(values))
+    filled = (0 if value is None else value for value in values)
+    return array(np.fromiter(filled, dtype, len(values)), kind, mask)
+
+
+def _booleans(values: Sequence[bool]) -> Any:
+    column = np.fromiter(values, np.bool_, len(values))
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, bits(column)])
+
+
+def _strings(values: Sequence[str]) -> Any:
+    encoded = [value.encode() for value in values]
+    offsets = _offsets(map(len, encoded), len(encoded))
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
+
+
+def _offsets(lengths: Iterable[int], count: int) -> NDArray[np.int32]:
+    ends = np.cumsum(np.fromiter(lengths, np.int64, count))
+    if count and ends[-1] > np.iinfo(np.int32).max:
+        raise ValueError(f"{count} rows are too many for one table: build it in parts")
+    return np.concatenate([[0], ends]).astype(np.int32)
+
+
+def _sides(bids: Sequence[Levels], asks: Sequence[Levels]) -> list[Any]:
+    """Bid prices, bid amounts, ask prices and ask amounts as columns of lists."""
+    return [column for side in (bids, asks) for column in _levels(side)]
+
+
+def _levels(side: Sequence[Levels]) -> list[Any]:
+    offsets = pa.py_buffer(_offsets(map(len, side), len(side)))
+    flat = np.fromiter(
+        chain.from_iterable(chain.from_iterable(side)), np.float64, 2 * sum(map(len, side))
     )
-    sane = (low <= c) & (c <= h) & (low <= h) & (v >= 0)
-    if with_open:
-        sane &= (low <= o) & (o <= h)
-    return int(np.count_nonzero(~sane))
+    children = (array(flat[first::2], pa.float64()) for first in (0, 1))
+    return [
+        pa.Array.from_buffers(NUMBERS, len(side), [None, offsets], children=[child])
+        for child in children
+    ]
 
 
-def _opens_at_last_close(exchange: str) -> bool:
-    known = load_all().get(exchange)
-    return known is not None and known.opens_at_last_close
+_SIDES = _strings(["buy", "sell"])
+
+
+def frozen(table: pa.Table) -> pa.Table:
+    """A table read from a file, with sides as the schema has them: Parquet gives text."""
+    place = table.schema.get_field_index("side")
+    if place < 0:
+        return table
+    chunks = [
+        pa.DictionaryArray.from_arrays(pc.index_in(chunk, value_set=_SIDES).cast(pa.int8()), _SIDES)
+        for chunk in table.column(place).chunks
+    ]
+    field = TRADES.field("side")
+    return table.set_column(place, field, pa.chunked_array(chunks, SIDE))
+
+
+def table_times(table: pa.Table) -> NDArray[np.int64]:
+    """The time column as microseconds."""
+    return integers(table.column("time"))
+
+
+def integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """A column of integers or times; pyarrow would import pandas for an empty one."""
+    if not len(column):
+        return np.empty(0, np.int64)
+    return column.cast(pa.int64()).to_numpy()  # type: ignore[no-any-return]

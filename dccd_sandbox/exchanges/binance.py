@@ -1,14 +1,19 @@
-"""Binance spot, market data by REST. https://github.com/binance/binance-spot-api-docs/blob/master/rest-api.md"""
+"""Binance spot, market data by REST and streams.
+
+https://github.com/binance/binance-spot-api-docs/blob/master/rest-api.md
+"""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dccd_sandbox import binance_query, spans
+from dccd_sandbox import binance_query, binance_trades, spans
 from dccd_sandbox.binance_query import Refused, integer, parameters, symbol_list, time_zone
+from dccd_sandbox.binance_streams import BinanceStream
+from dccd_sandbox.binance_topics import Dialect
 from dccd_sandbox.cache import Cache
 from dccd_sandbox.candles import Rows, texts, times
-from dccd_sandbox.exchanges.base import Exchange, World
+from dccd_sandbox.exchanges.base import Exchange, Query, World
 from dccd_sandbox.http import Body, Candles, Reply, Request
 from dccd_sandbox.market import Market, Window
 
@@ -17,11 +22,21 @@ INTERVALS = (
     *("1d", "3d", "1w", "1M"),
 )
 _SPANS = {label: spans.seconds(label) for label in INTERVALS}
-_WEIGHTS = {"/api/v3/klines": 2, "/api/v3/exchangeInfo": 20, "/api/v3/ping": 1, "/api/v3/time": 1}
+_WEIGHTS = {
+    "/api/v3/klines": 2,
+    "/api/v3/exchangeInfo": 20,
+    "/api/v3/ping": 1,
+    "/api/v3/time": 1,
+    "/api/v3/aggTrades": 4,
+    "/api/v3/historicalTrades": 25,
+    "/api/v3/trades": 25,
+    "/api/v3/depth": 5,
+}
 _DEFAULT_LIMIT, _MAX_LIMIT = 500, 1_000
 _PLACES = 8
 # Times of 15 or more digits are microseconds: as milliseconds they lie beyond the year 5000.
 _MICROSECONDS = 10**14
+_DIALECT = Dialect(is_spot=True, places=_PLACES, numbers=3, kline_ms=2_000, intervals=_SPANS)
 _CACHE_BYTES = 256 * 1_024 * 1_024
 _KLINES = ("symbol", "interval", "startTime", "endTime", "timeZone", "limit")
 _INFO = ("symbol", "symbols", "permissions", "showPermissionSets", "symbolStatus")
@@ -36,7 +51,9 @@ class Prepared:
 
 
 class Binance(Exchange):
-    """klines, exchangeInfo, ping and time."""
+    """klines, trades, depth, exchangeInfo, ping, time; market streams."""
+
+    connects = (300, 300.0)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -51,6 +68,10 @@ class Binance(Exchange):
             "/api/v3/exchangeInfo": self._exchange_info,
             "/api/v3/ping": self._ping,
             "/api/v3/time": self._time,
+            "/api/v3/aggTrades": self._aggregates,
+            "/api/v3/historicalTrades": lambda sent: self._trades(sent, binance_trades.HISTORICAL),
+            "/api/v3/trades": lambda sent: self._trades(sent, binance_trades.RECENT),
+            "/api/v3/depth": self._depth,
         }
 
     def answer(self, request: Request, path: str) -> Reply:
@@ -59,6 +80,8 @@ class Binance(Exchange):
         if route is None:
             return Reply(404, Body(b'{"code":-1000,"msg":"No such path."}'))
         weight = _WEIGHTS[path]
+        if path == "/api/v3/depth":
+            weight = binance_trades.depth_weight(_DIALECT, dict(request.query).get("limit", ""))
         verdict = self.limit.use(weight)
         if verdict.status != 200:
             reply = self.refusal(verdict.status, verdict.retry_after)
@@ -92,8 +115,37 @@ class Binance(Exchange):
         """Drop prepared pages."""
         self._pages.clear()
 
+    def stream(self, path: str, query: Query) -> BinanceStream | None:
+        """/ws, /ws/<streams> and /stream?streams=<streams>."""
+        sent = dict(query)
+        unit = 1_000 if sent.get("timeUnit", "").upper() == "MICROSECOND" else 1
+        combined, names = path == "/stream", sent.get("streams", "")
+        if path.startswith("/ws/"):
+            names = path.removeprefix("/ws/")
+        elif path != "/ws" and not combined:
+            return None
+        listed = [name for name in names.split("/") if name]
+        return BinanceStream(
+            self.world.markets.get, _DIALECT, combined=combined, names=listed, unit=unit
+        )
+
+    def _aggregates(self, request: Request) -> Reply:
+        sent = parameters(request, binance_trades.AGGREGATES, ("symbol",))
+        market, now = self._market(sent["symbol"]), self.world.clock.now()
+        return _json(binance_trades.aggregates(market, _DIALECT, sent, now, _unit(request)))
+
+    def _trades(self, request: Request, known: tuple[str, ...]) -> Reply:
+        sent = parameters(request, known, ("symbol",))
+        market, now = self._market(sent["symbol"]), self.world.clock.now()
+        return _json(binance_trades.trades(market, _DIALECT, sent, now, _unit(request)))
+
+    def _depth(self, request: Request) -> Reply:
+        sent = parameters(request, binance_trades.RECENT, ("symbol",))
+        market = self._market(sent["symbol"])
+        return _json(binance_trades.depth(market, _DIALECT, sent, self.world.clock.now()))
+
     def _klines(self, request: Request) -> Reply:
-        micro = request.headers.get("x-mbx-time-unit", "").upper() == "MICROSECOND"
+        micro = _unit(request) > 1
         key = (request.target, micro)
         known = self._pages.get(key)
         if known is not None:
@@ -174,6 +226,11 @@ class Binance(Exchange):
 
 
 EXCHANGE = Binance
+
+
+def _unit(request: Request) -> int:
+    """By what times in ms are multiplied: the client may ask for µs."""
+    return 1_000 if request.headers.get("x-mbx-time-unit", "").upper() == "MICROSECOND" else 1
 
 
 def _is_final(rows: Rows, window: Window) -> bool:

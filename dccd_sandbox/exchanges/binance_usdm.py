@@ -1,4 +1,4 @@
-"""Binance USD-M futures, market data by REST: perpetuals, and quarterly contracts of BTC and ETH.
+"""Binance USD-M futures, market data by REST and streams: perpetuals, quarterly contracts.
 
 https://developers.binance.com/docs/derivatives/usds-margined-futures. That delivered contracts are
 gone from the list while their candles stay, and that a limit beyond 1,500 is refused, is from
@@ -8,18 +8,19 @@ general knowledge.
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 
-from dccd_sandbox import binance_query, spans
+from dccd_sandbox import binance_query, binance_trades, spans
 from dccd_sandbox.binance_query import Refused, integer, parameters
-from dccd_sandbox.candles import Rows, raised, texts, times
-from dccd_sandbox.exchanges.base import Exchange, World
+from dccd_sandbox.binance_streams import BinanceStream
+from dccd_sandbox.binance_topics import Dialect
+from dccd_sandbox.candles import Rows, texts, times
+from dccd_sandbox.dated import Dated, quarter_day, quarterlies
+from dccd_sandbox.exchanges.base import Exchange, Query, World
 from dccd_sandbox.http import Body, Candles, Reply, Request
 from dccd_sandbox.limits import WeightLimit
 from dccd_sandbox.market import Market, Window
 
-DATED_TICKS = 5
-"""A quarterly contract trades as the perpetual does, at prices so much higher."""
 INTERVALS = {
     label: spans.seconds(label)
     for label in (
@@ -32,80 +33,86 @@ _NEVER = 4_133_404_800_000
 _KLINES = ("symbol", "interval", "startTime", "endTime", "limit")
 _DEFAULT_LIMIT, _MAX_LIMIT = 500, 1_500
 _QUARTERLY = ("BTC", "ETH")
+_DIALECT = Dialect(is_spot=False, places=None, numbers=7, kline_ms=250, intervals=INTERVALS)
+_PUBLIC = ("depth", "bookTicker", "rpiDepth")
+"""What /public delivers, and the address without a route; the other streams are of /market."""
 
 
-class Dated(Market):
-    """A quarterly contract: another market's trading between two quarter days, a little higher."""
+Route = Callable[[dict[str, str]], Reply]
 
-    def __init__(self, model: Market, delivery: date) -> None:
-        name = f"{model.symbol}_{delivery:%y%m%d}"
-        super().__init__(name, model.base, model.quote, model.digits)
-        self._model = model
-        self.delivery_ms = _at_eight(delivery)
-        # It is listed when the contract of two quarters before is delivered.
-        onboard = _at_eight(quarter_day(delivery - timedelta(days=200)))
-        self._onboard = max(onboard, model.first_ms)
 
-    @property
-    def first_ms(self) -> int:
-        """When it was listed."""
-        return self._onboard
+class UsdmStream(BinanceStream):
+    """One connection: it is more patient than spot's."""
 
-    @property
-    def last_ms(self) -> int:
-        """Its last millisecond."""
-        return self.delivery_ms - 1
-
-    def source_span(self, span: int, shift_ms: int = 0) -> int | None:
-        """As the model."""
-        return self._model.source_span(span, shift_ms)
-
-    def join(self, rows: Rows, span: int, shift_ms: int) -> Rows:
-        """As the model."""
-        return self._model.join(rows, span, shift_ms)
-
-    def source(self, span: int, start: int, stop: int, now: int) -> Rows:
-        """The model's rows within its life, raised."""
-        first, last = spans.open_of(self._onboard, span), self.delivery_ms
-        rows = self._model.source(span, max(start, first), min(stop, last), now)
-        return raised(rows, DATED_TICKS)
+    ping_seconds = 180.0
+    pong_seconds = 600.0
+    messages = 10
 
 
 class BinanceUsdm(Exchange):
-    """klines, exchangeInfo, ping and time."""
+    """klines, trades, depth, exchangeInfo, ping, time; market streams."""
+
+    connects = (300, 300.0)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
+        self._dated: dict[str, Dated] = {}
         # The settings speak of the spot limit, 6,000: here it is 2,400.
         self.limit = WeightLimit(-(-world.weight_limit * 2_400 // 6_000))
-        self._routes: dict[str, Callable[[dict[str, str]], Reply]] = {
-            "/fapi/v1/klines": self._klines,
-            "/fapi/v1/exchangeInfo": self._exchange_info,
-            "/fapi/v1/ping": lambda _: _json({}),
-            "/fapi/v1/time": lambda _: _json({"serverTime": self.world.clock.now()}),
+        self._routes: dict[str, tuple[Route, tuple[str, ...], int]] = {
+            "/fapi/v1/klines": (self._klines, _KLINES, 2),
+            "/fapi/v1/exchangeInfo": (self._exchange_info, (), 0),
+            "/fapi/v1/ping": (lambda _: _json({}), (), 0),
+            "/fapi/v1/time": (lambda _: _json({"serverTime": self.world.clock.now()}), (), 0),
+            "/fapi/v1/aggTrades": (self._aggregates, binance_trades.AGGREGATES, 1),
+            "/fapi/v1/historicalTrades": (self._trades, binance_trades.HISTORICAL, 1),
+            "/fapi/v1/trades": (self._trades, binance_trades.RECENT, 1),
+            "/fapi/v1/depth": (self._depth, binance_trades.RECENT, 1),
         }
 
     def answer(self, request: Request, path: str) -> Reply:
         """A reply with the weight used in its header; 404 for paths that are not here."""
-        route = self._routes.get(path)
-        if route is None:
+        if path not in self._routes:
             return Reply(404, Body(b'{"code":-5000,"msg":"Path is invalid."}'))
-        weight = _weight(dict(request.query)) if route == self._klines else 1
+        weight = _weight(path, dict(request.query))
         verdict = self.limit.use(weight)
         if verdict.status != 200:
             reply = self.refusal(verdict.status, verdict.retry_after)
+        elif path.endswith("/historicalTrades") and "x-mbx-apikey" not in request.headers:
+            reply = _json({"code": -2014, "msg": "API-key format invalid."}, 401)
         else:
             try:
-                reply = self._routed(route, request)
+                route, known, wanted = self._routes[path]
+                reply = route(parameters(request, known, known[:wanted]))
             except Refused as error:
                 reply = _json({"code": error.code, "msg": str(error)}, 400)
         headers = (*reply.headers, ("x-mbx-used-weight-1m", str(verdict.used)))
         return Reply(reply.status, reply.body, headers, reply.candles, weight)
 
-    def _routed(self, route: Callable[[dict[str, str]], Reply], request: Request) -> Reply:
-        is_klines = route == self._klines
-        known = _KLINES if is_klines else ()
-        return route(parameters(request, known, known[:2]))
+    def stream(self, path: str, query: Query) -> BinanceStream | None:
+        """/public/ws, /market/ws and without a route; /stream?streams= for combined ones."""
+        route = next((name for name in ("/public", "/market") if path.startswith(name)), "")
+        rest = path.removeprefix(route)
+        combined, names = rest == "/stream", dict(query).get("streams", "")
+        if rest.startswith("/ws/"):
+            names = rest.removeprefix("/ws/")
+        elif rest != "/ws" and not combined:
+            return None
+        is_market = route == "/market"
+        return UsdmStream(
+            self._found,
+            _DIALECT,
+            combined=combined,
+            names=[name for name in names.split("/") if name],
+            serves=lambda name: name.partition("@")[2].startswith(_PUBLIC) is not is_market,
+        )
+
+    def market_of(self, symbol: str) -> Market:
+        """A perpetual or a quarterly contract."""
+        market = self._found(symbol)
+        if market is None:
+            raise KeyError(symbol)
+        return market
 
     def refusal(self, status: int, retry_after: int) -> Reply:
         """429 slow down, or 418 banned."""
@@ -142,6 +149,24 @@ class BinanceUsdm(Exchange):
         rows = market.page(window)
         return Reply(200, Body(encode(rows)), candles=Candles(lambda: market.page(window), encode))
 
+    def _aggregates(self, sent: dict[str, str]) -> Reply:
+        market = self._market(binance_query.symbol(sent["symbol"]))
+        return _json(binance_trades.aggregates(market, _DIALECT, sent, self.world.clock.now()))
+
+    def _trades(self, sent: dict[str, str]) -> Reply:
+        market = self._market(binance_query.symbol(sent["symbol"]))
+        return _json(binance_trades.trades(market, _DIALECT, sent, self.world.clock.now()))
+
+    def _depth(self, sent: dict[str, str]) -> Reply:
+        market = self._market(binance_query.symbol(sent["symbol"]))
+        return _json(binance_trades.depth(market, _DIALECT, sent, self.world.clock.now()))
+
+    def _found(self, symbol: str) -> Market | None:
+        try:
+            return self._market(symbol)
+        except Refused:
+            return None
+
     def _market(self, symbol: str) -> Market:
         """A perpetual or a quarterly contract that has been listed. Raises Refused."""
         pair, _, delivery = symbol.partition("_")
@@ -150,7 +175,7 @@ class BinanceUsdm(Exchange):
             return model
         day = _day(delivery)
         if model is not None and model.base in _QUARTERLY and day and day == quarter_day(day):
-            dated = Dated(model, day)
+            dated = self._dated.setdefault(symbol, Dated(model, day))
             if dated.first_ms <= self.world.clock.now():
                 return dated
         raise Refused(-1121, "Invalid symbol.")
@@ -186,22 +211,6 @@ class BinanceUsdm(Exchange):
 EXCHANGE = BinanceUsdm
 
 
-def quarter_day(day: date) -> date:
-    """The last Friday of March, June, September or December, the first such day from `day` on."""
-    year, month = day.year, -(-day.month // 3) * 3
-    last = date(year + month // 12, month % 12 + 1, 1) - timedelta(days=1)
-    friday = last - timedelta(days=(last.weekday() - 4) % 7)
-    return friday if friday >= day else quarter_day(last + timedelta(days=1))
-
-
-def quarterlies(model: Market, now: int) -> list[Dated]:
-    """The two contracts that are delivered next."""
-    # A contract is gone at eight o'clock of its day.
-    after = datetime.fromtimestamp(now / 1_000, UTC) + timedelta(hours=16)
-    first = quarter_day(after.date())
-    return [Dated(model, first), Dated(model, quarter_day(first + timedelta(days=1)))]
-
-
 def _day(text: str) -> date | None:
     """The day that YYMMDD names, None if it names none."""
     try:
@@ -212,14 +221,21 @@ def _day(text: str) -> date | None:
         return None
 
 
-def _at_eight(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, 8, tzinfo=UTC).timestamp()) * 1_000
-
-
-def _weight(sent: dict[str, str]) -> int:
+def _weight(path: str, sent: dict[str, str]) -> int:
     text = sent.get("limit", "")
-    limit = int(text) if re.fullmatch("[0-9]{1,20}", text) else _DEFAULT_LIMIT
-    return next((weight for below, weight in ((100, 1), (500, 2), (1_001, 5)) if limit < below), 10)
+    match path.removeprefix("/fapi/v1/"):
+        case "klines":
+            limit = int(text) if re.fullmatch("[0-9]{1,20}", text) else _DEFAULT_LIMIT
+            steps = ((100, 1), (500, 2), (1_001, 5))
+            return next((weight for below, weight in steps if limit < below), 10)
+        case "depth":
+            return binance_trades.depth_weight(_DIALECT, text)
+        case "aggTrades" | "historicalTrades":
+            return 20
+        case "trades":
+            return 5
+        case _:
+            return 1
 
 
 def _encode(rows: Rows, market: Market, span: int) -> bytes:

@@ -229,7 +229,8 @@ def _index() -> dict[str, Any]:
     """An index: it is in the list and cannot be traded."""
     names = {"symbol": ".BXBT", "rootSymbol": "XBT", "state": "Unlisted", "typ": "MRCXXX"}
     codes = {"underlying": "XBT", "quoteCurrency": "USD", "settlCurrency": ""}
-    return names | codes | {"listing": None, "expiry": None}
+    nothing = {"listing": None, "expiry": None, "isInverse": False, "isQuanto": False}
+    return names | codes | nothing
 
 
 def _stamp(ms: int) -> str:

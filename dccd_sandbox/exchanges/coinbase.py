@@ -1,4 +1,4 @@
-"""Coinbase Exchange, market data by REST: candles, trades, products, time.
+"""Coinbase Exchange, market data by REST: candles, trades, book, products, time; and its feed.
 
 https://docs.cdp.coinbase.com/exchange/introduction/welcome. From general knowledge and not
 documented: the words for bounds that are no times or turned round.
@@ -6,20 +6,19 @@ documented: the words for bounds that are no times or turned round.
 
 import json
 import time
-from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from dccd_sandbox import spans
 from dccd_sandbox.candles import CLOSE, TIME, VOLUME, Rows, empty, numbers
-from dccd_sandbox.clock import epoch_ms, iso
-from dccd_sandbox.exchanges.base import Exchange, World
+from dccd_sandbox.clock import epoch_ms
+from dccd_sandbox.coinbase_stream import CoinbaseStream, level_of, print_of, prints, stamp
+from dccd_sandbox.exchanges.base import Exchange, Query, World
 from dccd_sandbox.http import Body, Candles, Reply, Request
 from dccd_sandbox.limits import WeightLimit
 from dccd_sandbox.market import Market
 from dccd_sandbox.spans import DAY_MS
-from dccd_sandbox.synthetic import SyntheticMarket
+from dccd_sandbox.tape import NO_TAPE
 
 GRANULARITIES = (60, 300, 900, 3_600, 21_600, 86_400)
 _MOST, _NEWEST = 300, 350
@@ -56,19 +55,11 @@ class TokenBucket(WeightLimit):
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Print:
-    """A trade: price and size as integers of the market, time in ms; `buy` of the taker."""
-
-    number: int
-    time: int
-    ticks: int
-    lots: int
-    buy: bool
-
-
 class Coinbase(Exchange):
     """Each market as a product BASE-QUOTE."""
+
+    # eight a second, twenty at once
+    connects = (20, 2.5)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -91,9 +82,11 @@ class Coinbase(Exchange):
                     return self._candles(self._market(name), sent)
                 case ["products", name, "trades"]:
                     return self._trades(self._market(name), sent)
+                case ["products", name, "book"]:
+                    return _json(_book(self._market(name), sent, self.world.clock.now()))
                 case ["time"]:
                     now = self.world.clock.now()
-                    return _json({"iso": _iso(now), "epoch": now / 1_000})
+                    return _json({"iso": stamp(now), "epoch": now / 1_000})
         except Refused as error:
             return _json({"message": str(error)}, error.status)
         return _json({"message": "NotFound"}, 404)
@@ -104,6 +97,14 @@ class Coinbase(Exchange):
 
     def forget(self) -> None:
         """Nothing is kept."""
+
+    def stream(self, path: str, query: Query) -> CoinbaseStream | None:
+        """One address for all."""
+        return CoinbaseStream(self._products) if path in ("", "/") else None
+
+    def market_of(self, symbol: str) -> Market:
+        """By the name of a product."""
+        return self._products[symbol]
 
     def _market(self, name: str) -> Market:
         if name not in self._products:
@@ -117,8 +118,8 @@ class Coinbase(Exchange):
             "id": name,
             "base_currency": market.base,
             "quote_currency": market.quote,
-            "quote_increment": _decimal(1, market.digits.price),
-            "base_increment": _decimal(1, market.digits.amount),
+            "quote_increment": market.price(1, market.digits.price),
+            "base_increment": market.amount(1, market.digits.amount),
             "display_name": name,
             "min_market_funds": "1",
             **dict.fromkeys(("margin_enabled", "post_only", "limit_only", "cancel_only"), False),
@@ -170,20 +171,9 @@ class Coinbase(Exchange):
         newest = _newest(market, now)
         last = newest if after is None else min(newest, after - 1)
         first = max(before, last - limit, 0) + 1
-        found = _prints(market, first, last, now)[::-1]
-        digits = market.digits
-        entries = [
-            {
-                "trade_id": one.number,
-                "side": "sell" if one.buy else "buy",  # of the maker
-                "size": _decimal(one.lots, digits.amount),
-                "price": _decimal(one.ticks, digits.price),
-                "time": _iso(one.time),
-            }
-            for one in found
-        ]
-        cursors = (("cb-before", found[0].number), ("cb-after", found[-1].number)) if found else ()
-        return _json(entries, 200, tuple((name, str(number)) for name, number in cursors))
+        entries = _prints(market, first, last, now)[::-1]
+        ends = (("cb-before", entries[0]), ("cb-after", entries[-1])) if entries else ()
+        return _json(entries, 200, tuple((name, str(one["trade_id"])) for name, one in ends))
 
 
 EXCHANGE = Coinbase
@@ -194,42 +184,46 @@ def _newest(market: Market, now: int) -> int:
     for each of its candles, and the id is the number of the candle since the first."""
     if now < market.first_ms:
         return 0
-    if isinstance(market, SyntheticMarket):
-        day = now // DAY_MS
-        return market.trades_before(day) + len(market.trades(day).until(now))
+    if market.tape is not NO_TAPE:
+        return market.tape.next_id(now)
     last = now if market.last_ms is None else min(now, market.last_ms)
     return (last - market.first_ms) // (_shortest(market) * 1_000) + 1
 
 
-def _prints(market: Market, first: int, last: int, now: int) -> list[Print]:
-    """Trades first..last, in order."""
+def _prints(market: Market, first: int, last: int, now: int) -> list[dict[str, object]]:
+    """Trades first..last, in order; Coinbase counts them from 1, the market from 0."""
     if first > last:
         return []
-    if isinstance(market, SyntheticMarket):
-        return _tape(market, first, last)
+    if market.tape is not NO_TAPE:
+        return prints(market, market.tape.from_id(first - 1, last - first + 1, now))
     step = _shortest(market) * 1_000
     start, end = (market.first_ms + (number - 1) * step for number in (first, last))
     rows = market.candles(step // 1_000, start, end, now)
     return [
-        Print((row[TIME] - market.first_ms) // step + 1, row[TIME], row[CLOSE], row[VOLUME], True)
+        print_of(
+            market,
+            (row[TIME] - market.first_ms) // step + 1,
+            (row[TIME], row[CLOSE], row[VOLUME], True),
+        )
         for row in rows[rows[:, VOLUME] > 0].tolist()
     ]
 
 
-def _tape(market: SyntheticMarket, first: int, last: int) -> list[Print]:
-    """The market counts its trades from 0, Coinbase from 1."""
-    day0 = market.first_ms // DAY_MS
-    days = range(day0, day0 + 100 * 366)
-    found: list[Print] = []
-    day = days[bisect_right(days, first - 1, key=market.trades_before) - 1]
-    while market.trades_before(day) < last:
-        trades = market.trades(day)
-        part = trades.between(max(0, first - 1 - trades.first_id), last - trades.first_id)
-        columns = (part.time, part.ticks, part.lots, part.buy)
-        lines = zip(*(column.tolist() for column in columns), strict=True)
-        found += [Print(part.first_id + 1 + n, *line) for n, line in enumerate(lines)]
-        day += 1
-    return found
+def _book(market: Market, sent: Mapping[str, str], now: int) -> dict[str, object]:
+    """Level 1 is the best of each side, level 2 all of them. Level 3 wants a key."""
+    level = sent.get("level", "1")
+    if level not in ("1", "2"):
+        raise Refused(
+            400 if level != "3" else 401, "Invalid level" if level != "3" else "Unauthorized."
+        )
+    book = market.book.at(now)
+    book = book.top(1) if level == "1" else book
+    sides = {
+        name: [[*level_of(market, *level), 1 + level[1] % 5] for level in levels]
+        for name, levels in (("bids", book.bids), ("asks", book.asks))
+    }
+    head = {"sequence": book.sequence * 7, "auction_mode": False, "auction": None}
+    return sides | head | {"time": stamp(now)}
 
 
 def _shortest(market: Market) -> int:
@@ -258,15 +252,6 @@ def _integer(sent: Mapping[str, str], name: str) -> int | None:
     if text and not (text.isascii() and text.isdigit() and len(text) < 19):
         raise Refused(400, f"invalid {name}")
     return int(text) if text else None
-
-
-def _decimal(value: int, digits: int) -> str:
-    text = str(value).zfill(digits + 1)
-    return f"{text[:-digits]}.{text[-digits:]}" if digits else text
-
-
-def _iso(ms: int) -> str:
-    return iso(ms).replace("+00:00", "000Z")
 
 
 def _json(content: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:

@@ -264,7 +264,7 @@ def test_wrong_secrets_are_not_shown(section: str, key: str) -> None:
 # What is refused
 
 EXCHANGES = ", ".join(load_all())
-KEYS = "settings, storage, histo_jobs, stream_jobs, alerts, exchanges"
+KEYS = "settings, storage, histo_jobs, trades_jobs, stream_jobs, alerts, exchanges"
 SPANS = "1s, 1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, 12h, 1d, 3d, 1w"
 SPAN = "write seconds (3600) or a label (1m, 1h, 1d, 1w)"
 PAIR = "write BASE/QUOTE in upper case, as BTC/USDT"
@@ -291,7 +291,7 @@ def setting(key: str, value: str) -> str:
 # What is in the file, and the one line that is said about it.
 REFUSED = [
     (with_job(span="61"),
-     f"5: histo_jobs[0].span: 61: binance has no such span; it has {SPANS}; did you mean 1m?"),
+     f"5: histo_jobs[0].span: 61: binance has no such span, nor one to build it from; it has {SPANS}; did you mean 1m?"),
     (with_job(span="1H"), f"5: histo_jobs[0].span: 1H: {SPAN}; did you mean 1h?"),
     (with_job(span="1min"), f"5: histo_jobs[0].span: 1min: {SPAN}; did you mean 1m?"),
     (with_job(span="1M"), f"5: histo_jobs[0].span: 1M: {SPAN}"),
@@ -384,7 +384,7 @@ REFUSED = [
     (setting("data_path", "~no-such-user/x"),
      f"1: settings.data_path: ~no-such-user/x: {FOLDER}"),
     (setting("ui_port", "65536"), "1: settings.ui_port: 65536: must be a port from 1 to 65535"),
-    ("settings: {data_path: d}\n", "nothing to collect: name a job in histo_jobs or stream_jobs"),
+    ("settings: {data_path: d}\n", "nothing to collect: name a job in histo_jobs, trades_jobs, stream_jobs"),
     (with_job(span="1h\n    span: 1h"),
      "6: histo_jobs[0].span: written twice: it is already in line 5"),
     (with_job("histo_jobs: []\n"), "6: histo_jobs: written twice: it is already in line 2"),
@@ -435,7 +435,7 @@ def test_a_channel_that_the_exchange_does_not_offer(
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
-    text = with_job("    max_retries: 0\nalert: {}\n", pairs="[btc/usdt, A/B, A/B]", span="7h")
+    text = with_job("    max_retries: 0\nalert: {}\n", pairs="[btc/usdt, A/B, A/B]", span="61")
     assert [line.split(": ")[:2] for line in problems(text)] == [
         ["4", "histo_jobs[0].pairs[2]"],
         ["4", "histo_jobs[0].pairs[0]"],

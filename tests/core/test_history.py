@@ -162,7 +162,7 @@ def test_an_error_names_its_window_and_the_other_pages_are_stored(
     wanted = Window(at("2025-01-01"), WANTED.end)
     (outcome,) = collect(box.binance_url, store.root, BTC_1H, wanted, page=24, retries=ONCE)
     assert outcome.error is not None
-    assert outcome.error.startswith("2025-01-03T00:00:00Z … 2025-01-04T00:00:00Z: unreadable")
+    assert outcome.error.startswith("2025-01-03T00:00:00Z … 2025-01-04T00:00:00Z: rows of numbers")
     assert outcome.failed == [(bad, outcome.failed[0][1])]
     assert outcome.added == 8 * 24
     assert store.missing_windows(BTC_1H, wanted) == [bad]

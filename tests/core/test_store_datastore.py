@@ -13,16 +13,9 @@ from helpers import BTC_1H, BTC_1M, COLUMNS, at, candles, plain, table, window
 from dccd_core.models import SECOND, Series, Symbol, Window
 from dccd_core.store.datastore import DataStore, as_time
 from dccd_core.store.files import UnreadableError
+from dccd_core.store.footer import KEY, VERSION, count_insane, read_footer
 from dccd_core.store.gaps import GapKind
-from dccd_core.store.schemas import (
-    KEY,
-    OHLC,
-    VERSION,
-    SchemaError,
-    candles_table,
-    count_insane,
-    read_footer,
-)
+from dccd_core.store.schemas import OHLC, SchemaError, candles_table
 
 HOUR = 3_600 * SECOND
 WHOLE = window("2023-12-30", "2024-01-03")

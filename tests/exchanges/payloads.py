@@ -23,6 +23,9 @@ class Market(msgspec.Struct, forbid_unknown_fields=True):
     trading: bool
     listed: str | None
     size: float
+    price_digits: int | None = None
+    amount_digits: int | None = None
+    inverse: bool = False
 
 
 class Question(msgspec.Struct, forbid_unknown_fields=True):

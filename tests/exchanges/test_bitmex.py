@@ -60,13 +60,15 @@ def test_recorded_bins_are_shifted_to_their_open_and_counted_in_bitcoin() -> Non
 
 def test_a_full_part_of_the_list_has_another_behind_it() -> None:
     exchange = Bitmex()
-    market: dict[str, str | None] = {
+    market: dict[str, str | bool | None] = {
         "typ": "MRCXXX",
         "state": "Unlisted",
         "underlying": "XBT",
         "quoteCurrency": "USD",
+        "isInverse": False,
+        "isQuanto": False,
     }
-    many: list[dict[str, str | None]] = [
+    many: list[dict[str, str | bool | None]] = [
         market | {"symbol": f".I{n}", "expiry": None} for n in range(500)
     ]
     (first,) = exchange.instruments_requests()
@@ -80,6 +82,7 @@ def test_a_full_part_of_the_list_has_another_behind_it() -> None:
 def test_buckets_before_the_first_trade_are_no_candles() -> None:
     none = {"open": None, "high": None, "low": None, "close": None, "trades": 0}
     row = none | {"timestamp": "2026-01-01T00:01:00.000Z", "homeNotional": 0, "foreignNotional": 0}
+    row |= {"symbol": "XBTUSD"}
     assert len(Bitmex().candles(Answer(200, {}, json.dumps([row]).encode(), 0), BTC, 60)) == 0
 
 

@@ -15,11 +15,11 @@ from dccd_core.config import Config, load_config
 from dccd_core.models import Series
 from dccd_core.store.datastore import DataStore, as_time
 from dccd_pipelines import definitions
-from dccd_pipelines.defs.candles import candle_assets
+from dccd_pipelines.assets import series_assets
 from dccd_pipelines.instance import dagster_home, open_instance
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.location import load_location_config
-from dccd_pipelines.partitions import year_tags, yearly
+from dccd_pipelines.partitions import range_tags, yearly
 from dccd_pipelines.resources import Collectors
 from dccd_sandbox import Rule
 
@@ -99,10 +99,10 @@ def materialize(
     """One run over all series of a project and a range of years."""
     config = project.config
     return dg.materialize(
-        [candle_assets(config.series(), yearly(config))],
+        [series_assets(config.series(), yearly(config))],
         instance=instance,
         resources={"collectors": Collectors(config)},
-        tags=year_tags(years) | (tags or {}),
+        tags=range_tags(years) | (tags or {}),
         raise_on_error=False,
         **options,
     )

@@ -25,7 +25,7 @@ from dccd_core.health import HealthMonitor
 from dccd_core.models import Channel, Series, Symbol, Window
 from dccd_pipelines.candle_run import END_TAG, QUIET_TAG, START_TAG
 from dccd_pipelines.keys import asset_key
-from dccd_pipelines.partitions import year_tags
+from dccd_pipelines.partitions import range_tags
 from dccd_sandbox import Sandbox, Settings
 
 BTC = Series("binance", Channel.OHLC, Symbol("BTC", "USDT"), 86_400)
@@ -61,7 +61,7 @@ def test_assets_of_the_location_tell_what_they_stored(
             list(location.assets or []),
             instance=instance,
             resources=location.resources,
-            tags=year_tags(["2019", "2020"]),
+            tags=range_tags(["2019", "2020"]),
         )
         assert result.success
         told = {one: materialized(instance, one) for one in (BTC, SOL)}
@@ -275,13 +275,13 @@ import dagster as dg
 from dccd_core.config import load_config
 from dccd_pipelines.definitions import defs
 from dccd_pipelines.instance import open_instance
-from dccd_pipelines.partitions import year_tags
+from dccd_pipelines.partitions import range_tags
 
 with open_instance(load_config()) as instance:
     location = defs()
     dg.materialize(
         list(location.assets), instance=instance, resources=location.resources,
-        tags=year_tags(["2019", "2020"]),
+        tags=range_tags(["2019", "2020"]),
     )
 """
 

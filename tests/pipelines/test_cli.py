@@ -45,7 +45,7 @@ def test_a_session_from_the_plan_to_the_inventory(project: Project, box: Sandbox
     done = project.dccd(*two)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.splitlines()) == [
-        "82 candles added; 1 Dagster runs",
+        "82 rows added; 1 Dagster runs",
         f"{BTC}: 41 candles in 2 pages",
         f"{ETH}: 41 candles in 2 pages",
     ]
@@ -57,7 +57,7 @@ def test_a_session_from_the_plan_to_the_inventory(project: Project, box: Sandbox
     assert again.stdout.splitlines() == [
         f"{BTC}: already up to date",
         f"{ETH}: already up to date",
-        "0 candles added; 0 Dagster runs",
+        "0 rows added; 0 Dagster runs",
     ]
 
     collected = project.dccd("collect")
@@ -120,7 +120,7 @@ def test_a_failure_is_one_message_and_exit_code_1(project: Project, box: Sandbox
     assert failed.returncode == 1
     assert f"{ETH} {window('2025-01-01', '2025-01-11')}: " in failed.stderr
     assert "1 windows are still missing" in failed.stderr
-    assert "72 candles added; 1 Dagster runs" in failed.stdout
+    assert "72 rows added; 1 Dagster runs" in failed.stdout
     assert "Traceback" not in failed.stderr
     status = project.dccd("status")
     assert re.search(rf"{ETH} .* 31 +1 ", status.stdout), "31 rows, an error"

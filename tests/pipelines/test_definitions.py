@@ -179,7 +179,7 @@ def test_a_broken_file_leaves_the_last_good_one_in_use(
     before = load_location()
     good = load_location_config().config.model_dump()
 
-    broken = GOOD.replace("1d", "7h").replace("http://me", "ftp://me").replace("UTC", '"${HOOK}"')
+    broken = GOOD.replace("1d", "61").replace("http://me", "ftp://me").replace("UTC", '"${HOOK}"')
     path.write_text(broken)
     after = load_location()
     assert snapshot(after) == snapshot(before)

@@ -11,7 +11,7 @@ from helpers import BTC_1H, at, table, window
 from dccd_core.config import Config, parse_config
 from dccd_core.models import DAY, SECOND, Series, Symbol
 from dccd_core.store.datastore import DataStore
-from dccd_pipelines.partitions import FIRST_YEAR, due_years, year_tags, yearly
+from dccd_pipelines.partitions import FIRST_YEAR, due_periods, range_tags, yearly
 
 ETH_1H = replace(BTC_1H, symbol=Symbol("ETH", "USDT"))
 
@@ -50,11 +50,11 @@ def test_years_begin_with_the_earliest_start(
 
 
 def test_the_tags_of_a_range_are_those_of_dagster() -> None:
-    assert year_tags(["2024", "2025", "2026"]) == {
+    assert range_tags(["2024", "2025", "2026"]) == {
         "dagster/asset_partition_range_start": "2024",
         "dagster/asset_partition_range_end": "2026",
     }
-    assert set(year_tags(["2024"]).values()) == {"2024"}
+    assert set(range_tags(["2024"]).values()) == {"2024"}
 
 
 def stored_until(data: Path, series: Series, end: str) -> None:
@@ -99,21 +99,21 @@ def test_a_scheduled_run_looks_at_the_years_since_the_newest_row(
     if newest:
         stored_until(tmp_path, BTC_1H, newest)
     moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    assert due_years(known, [BTC_1H], moment) == years
+    assert due_periods(known, [BTC_1H], moment) == years
 
 
 def test_the_series_that_is_furthest_behind_decides(known: Config, tmp_path: Path) -> None:
     stored_until(tmp_path, BTC_1H, "2026-06-01")
     stored_until(tmp_path, ETH_1H, "2024-06-01")
     moment = datetime(2026, 6, 1, tzinfo=UTC)
-    assert due_years(known, [BTC_1H, ETH_1H], moment) == ["2024", "2025", "2026"]
+    assert due_periods(known, [BTC_1H, ETH_1H], moment) == ["2024", "2025", "2026"]
     empty = replace(BTC_1H, symbol=Symbol("NEW", "USDT"))
-    assert due_years(known, [BTC_1H, empty], moment) == ["2026"]
+    assert due_periods(known, [BTC_1H, empty], moment) == ["2026"]
 
 
 def test_the_year_is_that_of_utc(known: Config) -> None:
     tokyo = timezone(timedelta(hours=9))
-    assert due_years(known, [BTC_1H], datetime(2026, 1, 1, 3, tzinfo=tokyo)) == ["2025"]
+    assert due_periods(known, [BTC_1H], datetime(2026, 1, 1, 3, tzinfo=tokyo)) == ["2025"]
 
 
 @pytest.mark.parametrize("damage", [b"no parquet", None])
@@ -127,4 +127,4 @@ def test_a_file_that_cannot_be_read_is_due(
     else:
         file.write_bytes(damage)
     moment = datetime(2026, 6, 1, tzinfo=UTC)
-    assert due_years(known, [BTC_1H], moment) == ["2025", "2026"]
+    assert due_periods(known, [BTC_1H], moment) == ["2025", "2026"]

@@ -10,7 +10,7 @@ from projects import Project, load_location, materialize, materialized
 
 from dccd_core.models import Channel, Series, Symbol, Window, moment
 from dccd_pipelines.candle_run import END_TAG, QUIET_TAG
-from dccd_pipelines.partitions import RANGE_END, RANGE_START, year_tags
+from dccd_pipelines.partitions import RANGE_END, RANGE_START, range_tags
 from dccd_sandbox import Sandbox
 
 BTC = Series("binance", Channel.OHLC, Symbol("BTC", "USDT"), 86_400)
@@ -112,7 +112,7 @@ def test_ticks_after_new_year_and_after_a_changed_start(
     new_year = datetime(2024, 1, 1, tzinfo=UTC)
     request = tick(location, instance, new_year)
     assert isinstance(request, dg.RunRequest)
-    assert request.tags.items() >= year_tags(["2023", "2024"]).items()
+    assert request.tags.items() >= range_tags(["2023", "2024"]).items()
 
     project.write(f"pairs: [BTC/USDT], span: 1d, start: {TODAY:%Y-%m-%d}")
     location = load_location()

@@ -183,16 +183,28 @@ def test_numbered_pairs_are_listed_and_served(box: Sandbox) -> None:
     assert times(rows) == [START + n * 3_600_000 for n in range(3)]
 
 
-def test_weights_are_counted_and_told(box: Sandbox) -> None:
-    used = [
-        int(ask(box, f"/binance/api/v3/{path}", **query).headers["x-mbx-used-weight-1m"])
-        for path, query in (("klines", BTC), ("exchangeInfo", {}), ("ping", {}), ("klines", {}))
-    ]
+def test_weights_are_counted_and_told() -> None:
+    asked = (
+        *(("klines", BTC), ("exchangeInfo", {}), ("ping", {}), ("klines", {})),
+        *(("aggTrades", {"symbol": "BTCUSDT"}), ("depth", {"symbol": "BTCUSDT", "limit": 5_000})),
+    )
+    with Sandbox(Settings(now=NOW, frozen=True, weight_limit=100_000)) as box:
+        used = [
+            int(ask(box, f"/binance/api/v3/{path}", **query).headers["x-mbx-used-weight-1m"])
+            for path, query in asked
+        ]
+        assert box.stats()["weight"] == 25 + 4 + 250
     # A minute may have begun in between, and with it a new count.
     steps = [after - before for before, after in pairwise([0, *used])]
-    assert all(step == want for step, want in zip(steps, (2, 20, 1, 2), strict=True) if step > 0)
-    assert sum(step > 0 for step in steps) >= 3
-    assert box.stats()["weight"] == 25
+    wanted = (2, 20, 1, 2, 4, 250)
+    assert all(step == want for step, want in zip(steps, wanted, strict=True) if step > 0)
+    assert sum(step > 0 for step in steps) >= 5
+
+
+def test_without_a_limit_no_used_weight_adds_up(box: Sandbox) -> None:
+    for _ in range(3):
+        answer = ask(box, "/binance/api/v3/exchangeInfo")
+        assert answer.headers["x-mbx-used-weight-1m"] == "20"
 
 
 def test_too_much_weight_is_refused_and_who_goes_on_is_banned() -> None:

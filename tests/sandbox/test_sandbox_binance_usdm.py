@@ -8,7 +8,7 @@ from sandbox_client import NOW, ask
 
 from dccd_sandbox import Sandbox, Settings
 from dccd_sandbox.clock import epoch_ms
-from dccd_sandbox.exchanges.binance_usdm import DATED_TICKS, quarter_day
+from dccd_sandbox.dated import DATED_TICKS, quarter_day
 
 NOW_MS = epoch_ms(NOW)
 START = epoch_ms("2026-05-01")

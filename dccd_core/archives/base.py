@@ -1,0 +1,113 @@
+"""What a published archive is made of: the files that a source names, and what is read from them.
+
+A source is pure, as an exchange file is: it names files and says how their columns are read. Only
+`download` asks the network.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+
+from dccd_core.exchanges.base import Instrument
+from dccd_core.models import Series, Window
+
+
+class ArchiveError(Exception):
+    """A published file cannot be used; the message is one plain sentence about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one period of a series, and what they settle of it: ready for `DataStore.merge`.
+
+    `rows` has the frozen schema of the series' channel, in order. `covered` lies inside the
+    period; times in it without a row are an answer (nothing was traded), times outside are still
+    missing. `file` is where it comes from.
+    """
+
+    period: str
+    rows: pa.Table
+    covered: list[Window]
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that could have filled `window` but cannot be used; `reason` is one sentence, which
+    does not name the file again."""
+
+    file: str
+    window: Window
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the text of a file is read.
+
+    `columns` are all names in the order of the file, `types` those that are used, with what they
+    are read as. `header`: True if the first line names the columns: its own order then counts, and
+    it must have those that are used; False if there is none; None if both occur: a first line that
+    begins with a letter is then passed over.
+    """
+
+    columns: Sequence[str]
+    types: Mapping[str, pa.DataType]
+    header: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFile:
+    """A file that a source may have published, below the source's URL.
+
+    `window` is the time of which it holds every row. `member` is the name of the one file inside a
+    zip, "" for gzip. `checksum` is the path of its sha256. `longest` bounds the unpacked size in
+    bytes. `ranged`: the zip holds many files, of which one is taken out by HTTP ranges; `parts` is
+    then the ending of the pieces in which it lies, as ".part{:02}", or "" where it is whole.
+    """
+
+    path: str
+    window: Window
+    member: str = ""
+    checksum: str = ""
+    longest: int = 2**36
+    ranged: bool = False
+    parts: str = ""
+
+
+class Source(ABC):
+    """The published files of one exchange.
+
+    `scarce`: REST does not have it, so that a file is worth it for a single row. `omits_empty`:
+    candles without trades are left out of the files; where the exchange itself has flat ones
+    (`fills_empty`), they are put in again.
+    """
+
+    exchange: ClassVar[str]
+    url: ClassVar[str]
+    scarce: ClassVar[bool] = False
+    omits_empty: ClassVar[bool] = False
+
+    @abstractmethod
+    def offers(self, series: Series) -> bool:
+        """Whether there are files of such a series."""
+
+    @abstractmethod
+    def files(
+        self, series: Series, instrument: Instrument, window: Window, now: int
+    ) -> Iterable[ArchiveFile]:
+        """The files that may hold a part of a window and may be published by now, the largest
+        first where they overlap."""
+
+    @abstractmethod
+    def layout(self, series: Series) -> Layout:
+        """How the files of a series are read."""
+
+    @abstractmethod
+    def rows(
+        self, lines: pa.Table, series: Series, instrument: Instrument, file: ArchiveFile
+    ) -> pa.Table:
+        """Some lines of a file as rows of the frozen schema; ArchiveError if they cannot be it."""

@@ -1,0 +1,44 @@
+"""The lines of a file as Arrow tables, some megabytes at a time."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+from pyarrow import csv
+
+from dccd_core.archives.base import ArchiveError, Layout
+from dccd_core.archives.unpack import Text
+
+BLOCK = 2**22
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_lines(text: Text, layout: Layout) -> Iterator[pa.Table]:
+    """The used columns of all lines, by blocks; ArchiveError where they are not as expected."""
+    first = text.line().removeprefix(_BOM)
+    if not first:
+        return
+    names = list(layout.columns)
+    if layout.header:
+        names = [name.partition("/")[0].strip() for name in first.decode("latin-1").split(",")]
+    elif layout.header is False or not first[:1].isalpha():
+        text.put_back(first)
+    if absent := [name for name in layout.types if name not in names]:
+        raise ArchiveError(f"its header has no {', '.join(absent)}: it begins with {first[:80]!r}")
+    try:
+        reader = csv.open_csv(
+            text,
+            csv.ReadOptions(column_names=names, block_size=BLOCK, use_threads=False),
+            csv.ParseOptions(quote_char=False),
+            csv.ConvertOptions(
+                column_types=dict(layout.types),
+                include_columns=list(layout.types),
+                null_values=[],
+                true_values=["True", "true"],
+                false_values=["False", "false"],
+            ),
+        )
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+    except pa.ArrowInvalid as error:
+        if "Empty CSV" not in str(error):
+            raise ArchiveError(f"a line that cannot be read: {error}") from error

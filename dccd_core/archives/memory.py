@@ -1,0 +1,48 @@
+"""What was not there when it was asked for, so that not every run asks again."""
+
+import threading
+from pathlib import Path
+
+import msgspec
+
+from dccd_core.models import DAY, SECOND, Window
+from dccd_core.store import files
+
+# A file that is late is asked for again soon; one that should be there for long is given up.
+SOON, LATER = DAY * SECOND // 4, 30 * DAY * SECOND
+LATE = 45 * DAY * SECOND
+_NOTES = msgspec.json.Decoder(dict[str, int])
+
+
+class Absent:
+    """Paths by the moment, in microseconds, until which they are not asked for again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._until = self._read()
+        self._new: dict[str, int] = {}
+
+    def known(self, path: str, now: int) -> bool:
+        """Whether a path was not there of late."""
+        return self._until.get(path, 0) > now
+
+    def add(self, path: str, window: Window, now: int) -> None:
+        """Remember that the file of a window is not there."""
+        with self._lock:
+            until = now + (SOON if now - window.end < LATE else LATER)
+            self._until[path] = self._new[path] = until
+
+    def save(self, now: int) -> None:
+        """Keep what is new, beside what other processes have kept meanwhile."""
+        with self._lock:
+            if self._new:
+                kept = {p: until for p, until in self._read().items() if until > now} | self._new
+                files.write_bytes(self._path, msgspec.json.encode(kept))
+                self._new = {}
+
+    def _read(self) -> dict[str, int]:
+        try:
+            return _NOTES.decode(self._path.read_bytes())
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return {}  # a damaged note costs a few requests

@@ -1,0 +1,142 @@
+"""One walk through past trades: how far it is, what is not stored yet, and when it is done."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from dccd_core.exchanges.base import BadAnswer, Request
+from dccd_core.exchanges.trades import Trade
+from dccd_core.history import Progress
+from dccd_core.intervals import clip
+from dccd_core.models import SECOND, Series, Window
+from dccd_core.plan import Plan
+from dccd_core.store.period import Merged
+from dccd_core.trade_ids import IdHole
+from dccd_core.trades_questions import AskedTrades
+
+# A trade may be published this much after it was made: the newest moments stay open.
+PUBLISHED = 30 * SECOND
+# That nothing came for longer is believed when it was said so often.
+QUIET = 3_600 * SECOND
+AGREEMENTS = 3
+# Pages without a new trade, one after the other.
+IDLE = 20
+
+
+@dataclass(slots=True, eq=False)
+class Day:
+    """A cell in progress: how many walks go through it, and what became of it."""
+
+    plan: Plan
+    left: int = 0
+    started: float = 0.0
+    failed: list[tuple[Window, str]] = field(default_factory=list)
+    merged: Merged | None = None
+    added: int = 0
+    revised: int = 0
+    requests: int = 0
+    repairs: int = 0
+    holes: list[IdHole] = field(default_factory=list)
+
+    @property
+    def window(self) -> Window:
+        """The wanted part of the day."""
+        return self.plan.cell.window
+
+
+@dataclass(slots=True, eq=False)
+class Walk:
+    """A stretch that is walked from its start to its end.
+
+    `reached`: before this time every trade is known; `stored`: before this one they are stored.
+    `since` is what is asked next, `said` what came last: how many trades, and the newest of them.
+    `quiet` counts answers that nothing follows, `idle` pages without news.
+    """
+
+    series: Series
+    window: Window
+    days: list[Day]
+    reached: int
+    since: Request | int
+    stored: int
+    flushed: float = 0.0
+    pages: int = 0
+    found: int = 0
+    idle: int = 0
+    quiet: int = 0
+    said: tuple[int, str] = (0, "")
+    rows: dict[str, Trade] = field(default_factory=dict)
+
+    def advance(self, asked: AskedTrades) -> bool:
+        """Take a page; whether the walk has come to its end. BadAnswer if it does not go on."""
+        trades, before = asked.page.trades, self.reached
+        news = [t for t in trades if t.time >= self.window.start and t.trade_id not in self.rows]
+        self.rows.update((t.trade_id, t) for t in news if t.time < self.window.end)
+        self.found += len(news)
+        if trades:
+            self.reached = max(before, max(trade.time for trade in trades))
+        if self.reached >= self.window.end:
+            self.reached = self.window.end
+            return True
+        said = (len(trades), trades[-1].trade_id if trades else "")
+        same, self.said = said == self.said, said
+        if asked.page.next is None:
+            self.quiet = self.quiet + 1 if same else 1
+            return self._newest(asked)
+        self.since, self.quiet = asked.page.next, 0
+        self.idle = 0 if news and not same else self.idle + 1
+        if self.idle > IDLE:
+            raise BadAnswer(f"{self.series}: {IDLE} pages of trades, none of them new")
+        return False
+
+    def _newest(self, asked: AskedTrades) -> bool:
+        """Whether it is to be believed that there are no more trades."""
+        newest = min(self.window.end, asked.time - PUBLISHED)
+        if newest - self.reached > QUIET and self.quiet < AGREEMENTS:
+            return False
+        self.reached = max(self.reached, newest)
+        return True
+
+    def fail(self, reason: str) -> None:
+        """Note why the rest of the stretch cannot be had."""
+        rest = Window(self.reached, self.window.end)
+        for day in self.days:
+            day.failed += [(part, reason) for part in clip([day.window], rest)]
+
+
+def start(plan: Plan) -> Day:
+    """A day of which nothing was asked yet; a failed one if that is known already."""
+    return Day(plan, failed=[(plan.cell.window, plan.problem)] if plan.problem else [])
+
+
+def begin(series: Series, window: Window, days: Sequence[Day]) -> Walk:
+    """A walk over the stretch of a series, which goes through some of these days."""
+    mine = [day for day in days if clip([day.window], window)]
+    for day in mine:
+        day.left += 1
+    return Walk(series, window, mine, window.start, window.start, window.start)
+
+
+class Tally:
+    """Counts the seconds of history that were walked, and the trades, for progress."""
+
+    def __init__(self, walks: Iterable[Walk]) -> None:
+        self._counts: dict[Series, list[int]] = defaultdict(lambda: [0, 0, 0])
+        self._seen: dict[Walk, tuple[int, int]] = {}
+        for walk in walks:
+            self._counts[walk.series][1] += _seconds(walk.window)
+
+    def count(self, walk: Walk, ended: bool, requests: int) -> Progress:
+        """How far a series is after a page of one of its walks."""
+        counts = self._counts[walk.series]
+        done = (walk.reached - walk.window.start) // SECOND
+        seen = (_seconds(walk.window) if ended else done, walk.found)
+        before = self._seen.get(walk, (0, 0))
+        self._seen[walk] = seen
+        counts[0] = min(counts[1], counts[0] + seen[0] - before[0])
+        counts[2] += seen[1] - before[1]
+        return Progress(walk.series, counts[0], counts[1], counts[2], requests)
+
+
+def _seconds(window: Window) -> int:
+    return max(1, (window.end - window.start) // SECOND)

@@ -1,0 +1,1 @@
+"""The stream service: live trades, books and candles to daily Parquet."""

@@ -1,0 +1,137 @@
+"""`python -m dccd_streams`: the service as a program.
+
+It ends with code 0 after SIGTERM or SIGINT, 1 if it cannot go on, 2 if it cannot begin. SIGHUP, or
+a config file that has changed, restarts the streams that it touches.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dccd_core.config import Config, ConfigError, environment, load_config
+from dccd_core.health import HealthMonitor
+from dccd_streams.instance import AlreadyRunning, Shard
+from dccd_streams.manager import StreamManager
+from dccd_streams.web import WebServer
+
+log = logging.getLogger("dccd_streams")
+
+PORT = 8710
+TOKEN = "DCCD_STREAMS_TOKEN"  # noqa: S105 - the name of the variable
+_LOOK = 2.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the service until a signal ends it; its exit code."""
+    options = _options(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        config = load_config(options.config)
+    except ConfigError as error:
+        log.error("%s", error)
+        return 2
+    if not config.stream_jobs:
+        log.warning("%s names no stream_jobs: there is nothing to record yet", config.path)
+    manager = StreamManager(config, HealthMonitor(config.settings.data_path), shard=options.shard)
+    try:
+        web = WebServer(manager, options.port, environment(TOKEN))
+    except OSError as error:
+        log.error("port %d cannot be used: %s; choose another --port", options.port, error)
+        return 2
+    try:
+        manager.health_port = web.port
+        manager.start()
+    except (AlreadyRunning, OSError) as error:
+        log.error("%s", error)
+        web.close()
+        return 2
+    log.info("started: %d streams, http://127.0.0.1:%d", len(manager.running_keys()), web.port)
+    code = Service(manager, config).run()
+    done = manager.stop()
+    web.close()
+    log.info("stopped" if done else "stopped; not everything could be flushed")
+    return code if done else 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="dccd_streams", description=__doc__)
+    parser.add_argument("--config", type=Path, help="the config file (default: as dccd finds it)")
+    parser.add_argument("--shard", type=_shard, help="collect a share of the pairs, as 2/8")
+    parser.add_argument(
+        "--port", type=int, default=PORT, help="of /health and /metrics (default: %(default)s)"
+    )
+    return parser.parse_args(arguments)
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+class Service:
+    """Waits for signals, changes of the config file, and failure."""
+
+    def __init__(self, manager: StreamManager, config: Config) -> None:
+        self._manager, self._path = manager, config.path
+        self._end = threading.Event()
+        self._hangup = threading.Event()
+        self._seen = _state(self._path)
+
+    def run(self) -> int:
+        """Until a signal or a failure; the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._end.set())
+        signal.signal(signal.SIGHUP, lambda *_: self._hangup.set())
+        due = time.monotonic() + _LOOK
+        while not self._end.wait(0.2):
+            if self._manager.failed:
+                log.critical("the service cannot go on")
+                return 1
+            if self._hangup.is_set() or (time.monotonic() > due and self._changed()):
+                self._hangup.clear()
+                self._reload()
+            if time.monotonic() > due:
+                due = time.monotonic() + _LOOK
+        return 0
+
+    def _changed(self) -> bool:
+        state = _state(self._path)
+        if state is None or state == self._seen:
+            return False
+        self._seen = state
+        return True
+
+    def _reload(self) -> None:
+        """Use the file as it is now; the old configuration stays if it cannot be used."""
+        try:
+            config = load_config(self._path)
+            touched = self._manager.reload(config)
+        except (ConfigError, ValueError) as error:
+            log.error("the config file is not used, the old one stays:\n%s", error)
+            self._manager.problem = f"the config file is not used: {error}"
+            return
+        self._manager.problem = None
+        log.info("the config file was read again; restarted: %s", ", ".join(touched) or "nothing")
+
+
+def _state(path: Path | None) -> tuple[int, int] | None:
+    """What tells one content of a file from another."""
+    try:
+        found = os.stat(path) if path else None  # noqa: PTH116
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size) if found else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""The order book of one market: a row each time step, and every change.
+
+A book that is known to be wrong is never written. Where it breaks there is one row that says so
+(`valid` false, no levels), so that a reader who carries rows forward stops there.
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+from dccd_core.exchanges.live import BookChange, Subscription
+from dccd_core.models import SECOND, Series, Window
+from dccd_core.store.journal import JournalWriter
+from dccd_core.store.schemas import BookRow, Loss
+from dccd_streams.book import Broken, OrderBook
+from dccd_streams.coverage import Coverage
+from dccd_streams.feed import Feed
+
+if TYPE_CHECKING:
+    from dccd_streams.link import Link
+
+WHOLE_EVERY = 3_600 * SECOND
+"""How often the changes of a market begin anew with a whole book, so that any moment is near."""
+CROSSED = 2.0
+"""Seconds for which bids may reach asks: an exchange may send the two halves one by one."""
+_MOST_ROWS = 1_000
+
+
+class BookFeed(Feed):
+    """Writes what the valid book of one link gives; another takes over where that link ends."""
+
+    def __init__(self, subscription: Subscription, journal: JournalWriter, settle: float) -> None:
+        super().__init__(subscription)
+        self.rows: Series | None = None
+        self.changes: Series | None = None
+        self._journal = journal
+        self._step = SECOND
+        self._depth = 0
+        self._settle = int(settle * SECOND)
+        self._active: Link | None = None
+        self._coverage = Coverage()
+        self._due: int | None = None
+        self._received = 0
+        self._broken: tuple[int, str] | None = None
+        self._whole_due = 0
+        self._crossed: float | None = None
+
+    @property
+    def series(self) -> list[Series]:
+        return [series for series in (self.rows, self.changes) if series]
+
+    @property
+    def synchronised(self) -> bool:
+        """Whether there is a valid book."""
+        return self._active is not None
+
+    def write_rows(self, series: Series, step: int, depth: int) -> None:
+        """Write a row each `step` seconds, of `depth` levels a side."""
+        with self.lock:
+            self.rows, self._step, self._depth, self._due = series, step * SECOND, depth, None
+
+    def write_changes(self, series: Series) -> None:
+        """Write every change, beginning with the whole book."""
+        with self.lock:
+            self.changes, self._whole_due = series, 0
+
+    def resume_from(self, moment: int, cause: str) -> None:
+        """What is stored ends here: what follows is lost until the book is there."""
+        with self.lock:
+            self._broken = self._broken or (moment, cause)
+
+    def on_live(self, link: "Link") -> None:
+        pass
+
+    def on_gone(self, link: "Link", cause: str) -> None:
+        if link is self._active:
+            self._hand_over(cause)
+
+    def gap(self, link: "Link", cause: str) -> None:
+        """What is numbered notices itself what it misses; what is not must begin anew."""
+        with self.lock:
+            book = link.book
+            if book is not None and book.valid and book.number is None:
+                raise self.broken(link, cause)
+
+    def broken(self, link: "Link", cause: str) -> Broken:
+        """The book of a link is wrong; the Broken to raise, so that it is made anew."""
+        with self.lock:
+            if link.book is not None:
+                link.book.invalidate()
+            if link is self._active:
+                self._hand_over(cause)
+            return Broken(cause)
+
+    def take(self, link: "Link", changes: list[BookChange]) -> None:
+        """Changes of a connection in order. Raises Broken where the book must be made anew."""
+        book = link.book
+        if book is None:
+            return
+        with self.lock:
+            done: list[BookChange] = []
+            try:
+                for change in changes:
+                    self._apply(link, book, change, done)
+            except Broken as error:
+                self._write(link, done)
+                if link is self._active:
+                    self._hand_over(str(error))
+                raise
+            self._write(link, done)
+            self._check_crossed(link, book)
+
+    def start(self, link: "Link", whole: list[BookChange]) -> None:
+        """The book of a link has begun from REST, and these changes made it what it is."""
+        with self.lock:
+            last = whole[-1]
+            self._activate(link, last.time or last.received, last.received)
+
+    def _apply(
+        self, link: "Link", book: OrderBook, change: BookChange, done: list[BookChange]
+    ) -> None:
+        moment = change.time or change.received
+        active = link is self._active
+        if active and self._due is not None and moment > self._due:
+            self._write_rows(book, moment)
+        applied = book.apply(change)
+        if not applied:
+            return
+        if not active:
+            self._activate(link, moment, change.received)
+            return
+        done += applied
+        self._received = change.received
+        self._coverage.see(moment)
+
+    def _activate(self, link: "Link", moment: int, received: int) -> None:
+        """Write what this link's book gives from now on."""
+        before, self._active = self._active, link
+        self._received = received
+        self._coverage.see(moment)
+        self._whole_due = 0
+        if before is not None:
+            return  # of two valid books the newer connection's: nothing was interrupted
+        self._coverage.begin(moment)
+        self._due = -(-moment // self._step) * self._step
+        if self._broken is not None:
+            start, cause = self._broken
+            self._broken = None
+            self._mark(Loss(start, max(start + 1, moment), cause))
+            self.tally.gaps += 1
+
+    def _hand_over(self, cause: str) -> None:
+        """The active link's book is gone: another link has one, or there is none now."""
+        other = next((link for link in self.links if link.book and link.book.valid), None)
+        if other is not None and other is not self._active:
+            self._active, self._whole_due = other, 0
+            return
+        whole = self._coverage.end()
+        if whole:
+            self._mark(whole)
+        end = self._write_end()
+        self._active, self._due, self._crossed = None, None, None
+        self._broken = self._broken or (end, cause)
+
+    def _write_end(self) -> int:
+        """Write the row that says that no book is known from here on; its time."""
+        end = self._coverage.until or self._received
+        if self._due is not None:
+            end = max(end, self._due - self._step + 1)  # behind the last row of a quiet market
+        if self.rows:
+            self._journal.append_books(self.rows, [BookRow(end, self._received, [], [], False)])
+        return end
+
+    def _write_rows(self, book: OrderBook, before: int) -> None:
+        """Write the rows that are due before a time: the book as it is stood then."""
+        if self.rows is None or self._due is None:
+            return
+        if before - self._due > _MOST_ROWS * self._step:
+            self._due = before // self._step * self._step  # the exchange's clock has jumped
+        rows = []
+        bids, asks = book.levels(self._depth)
+        crossed = bool(bids and asks and bids[0][0] >= asks[0][0])
+        while self._due < before:
+            if not crossed:
+                rows.append(BookRow(self._due, self._received, bids, asks, True))
+            self._due += self._step
+        if rows:
+            self._journal.append_books(self.rows, rows)
+            self.tally.count(len(rows), rows[-1].time, None)
+
+    def _write(self, link: "Link", done: list[BookChange]) -> None:
+        """Write changes, with the whole book first where that is due."""
+        if link is not self._active or link.book is None:
+            return
+        if self._received and self._coverage.newest:
+            self.tally.lag = (self._received - self._coverage.newest) / SECOND
+        if self.changes is None:
+            return
+        if done and self._whole_due:
+            self._journal.append_deltas(self.changes, done)
+            self.tally.count(len(done), done[-1].time or done[-1].received, done[-1].received)
+        if self._whole_due <= (self._coverage.newest or 0):
+            self._write_whole(link.book)
+
+    def _write_whole(self, book: OrderBook) -> None:
+        """The book as it is, in place of the changes that led to it: days and hours begin so."""
+        moment = self._coverage.newest
+        if self.changes is None or moment is None or not book.valid:
+            return
+        bids, asks = book.levels()
+        whole = BookChange(True, bids, asks, self._received, time=moment, last=book.number)
+        self._journal.append_deltas(self.changes, [whole])
+        self.tally.count(1, moment, self._received)
+        self._whole_due = moment // WHOLE_EVERY * WHOLE_EVERY + WHOLE_EVERY
+
+    def _check_crossed(self, link: "Link", book: OrderBook) -> None:
+        if link is not self._active or not book.valid:
+            return
+        if not book.crossed():
+            self._crossed = None
+            return
+        now = time.monotonic()
+        self._crossed = self._crossed or now
+        if now - self._crossed > CROSSED:
+            raise self.broken(link, "bids and asks are crossed")
+
+    def tick(self, mark: bool) -> None:
+        with self.lock:
+            link = self._active
+            if link is None or link.book is None or link.stalled:
+                return
+            now = self._coverage.now()
+            if now is not None and self._due is not None and not link.silent(time.monotonic()):
+                self._write_rows(link.book, now - self._settle)
+            if self.changes and self._whole_due <= (self._coverage.newest or 0):
+                self._write_whole(link.book)
+            whole = self._coverage.extend() if mark else None
+            if whole:
+                self._mark(whole)
+
+    def _mark(self, what: Window | Loss) -> None:
+        for series in self.series:
+            self._journal.mark(series, what)
+
+    def stop_writing(self, series: Series) -> None:
+        with self.lock:
+            whole = self._coverage.extend()
+            if whole:
+                self._mark(whole)
+            if series == self.rows:
+                if self._active is not None:
+                    self._write_end()
+                self.rows = None
+            self.changes = None if series == self.changes else self.changes

@@ -1,0 +1,111 @@
+"""Candles of one span, built from the trades of a stream.
+
+A candle is given out once every trade of its interval is known to be there; never a part of one.
+"""
+
+from math import fsum
+
+from dccd_core.exchanges.live import LiveCandle
+from dccd_core.exchanges.trades import Trade
+from dccd_core.intervals import subtract, union
+from dccd_core.models import DAY, SECOND, Series, Window
+
+KEPT = 120 * SECOND
+"""How long trades of a closed candle are kept, for one that comes late: it is built again."""
+_LONGEST = 2 * DAY * SECOND  # trades that wait for what is missing before or after them
+
+
+class CandleBuilder:
+    """Builds the candles of one series. Trades may come in any order and more than once."""
+
+    def __init__(self, series: Series) -> None:
+        self.series = series
+        self._trades: dict[int, dict[str, Trade]] = {}
+        self._covered: list[Window] = []
+        self._given: dict[int, int] = {}
+        self._told: list[Window] = []
+
+    def add(self, trades: list[Trade]) -> None:
+        """Take trades."""
+        size = self.series.span * SECOND
+        buckets, start, end = self._trades, 0, 0
+        bucket: dict[str, Trade] = {}
+        for trade in trades:
+            if not start <= trade.time < end:
+                start = self.series.floor(trade.time)
+                end = start + size
+                bucket = buckets.setdefault(start, {})
+            bucket.setdefault(trade.trade_id, trade)
+
+    def cover(self, window: Window) -> list[LiveCandle]:
+        """Say that all trades of a window have been added; the candles that this completes.
+
+        One that a late trade has changed is given again. Intervals without trades have no candle.
+        """
+        self._covered = union([*self._covered, window])
+        size = self.series.span * SECOND
+        found = []
+        for start in sorted(self._trades):
+            trades = self._trades[start]
+            if self._given.get(start) == len(trades) or not self._is_covered(start, start + size):
+                continue
+            self._given[start] = len(trades)
+            found.append(_candle(start, sorted(trades.values(), key=_order)))
+        self._forget()
+        return found
+
+    def complete(self) -> list[Window]:
+        """The windows of whole intervals that have become complete since the last call."""
+        floor = self.series.floor
+        whole = [Window(self.series.ceil(w.start), floor(w.end)) for w in self._covered]
+        news = subtract(whole, self._told)
+        self._told = union(whole)
+        return news
+
+    def _is_covered(self, start: int, end: int) -> bool:
+        return any(w.start <= start and end <= w.end for w in self._covered)
+
+    def _forget(self) -> None:
+        """Drop what is given out and old, and windows that no open interval can need."""
+        horizon = self.series.floor(self._covered[-1].end - KEPT)
+        old = [start for start in self._given if start < horizon]
+        old += [start for start in self._trades if start < horizon - _LONGEST]
+        for start in old:
+            self._given.pop(start, None)
+            self._trades.pop(start, None)
+        if len(self._covered) > 1 and not any(t < horizon for t in self._trades):
+            self._covered = [w for w in self._covered if w.end > horizon]
+
+    def lose(self, window: Window) -> None:
+        """Give up the intervals that a window touches: their trades will never be all there."""
+        size = self.series.span * SECOND
+        touched = [
+            start for start in self._trades if start < window.end and window.start < start + size
+        ]
+        for start in touched:
+            if start not in self._given:
+                del self._trades[start]
+
+
+def _candle(start: int, trades: list[Trade]) -> LiveCandle:
+    prices = [trade.price for trade in trades]
+    bought = [trade for trade in trades if trade.buy]
+    received = [trade.received for trade in trades if trade.received is not None]
+    return LiveCandle(
+        time=start,
+        open=prices[0],
+        high=max(prices),
+        low=min(prices),
+        close=prices[-1],
+        volume=fsum(trade.amount for trade in trades),
+        quote_volume=fsum(trade.amount * trade.price for trade in trades),
+        trades=len(trades),
+        taker_buy_volume=fsum(trade.amount for trade in bought),
+        taker_buy_quote_volume=fsum(trade.amount * trade.price for trade in bought),
+        received=max(received, default=trades[-1].time),
+    )
+
+
+def _order(trade: Trade) -> tuple[int, int]:
+    """By time; inside one time by number where ids are numbers, else as they came."""
+    return trade.time, int(trade.trade_id) if trade.trade_id.isdecimal() else 0

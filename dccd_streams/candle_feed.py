@@ -1,0 +1,120 @@
+"""The candles of an exchange's own feed."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dccd_core.exchanges.live import LiveCandle, Subscription
+from dccd_core.models import SECOND, Series, Window
+from dccd_core.store.journal import JournalWriter
+from dccd_core.store.schemas import Loss
+from dccd_streams.feed import Feed
+from dccd_streams.heal_plan import Hole
+
+if TYPE_CHECKING:
+    from dccd_streams.link import Link
+
+
+class CandleFeed(Feed):
+    """Writes closed candles. Those that closed while no connection was there are asked for.
+
+    `heal` is told of each hole, and answers through `fetched`, `settled` or `given_up`.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        journal: JournalWriter,
+        heal: Callable[["CandleFeed", Hole], None],
+        target: Series,
+    ) -> None:
+        super().__init__(subscription)
+        self._journal, self._heal = journal, heal
+        self._target: Series | None = target
+        self._given: dict[int, LiveCandle] = {}
+        self._until: int | None = None
+        self._cause: str | None = None
+
+    @property
+    def series(self) -> list[Series]:
+        return [self._target] if self._target else []
+
+    @property
+    def newest(self) -> int | None:
+        """Where the newest candle ends."""
+        return self._until
+
+    def resume_from(self, moment: int, cause: str) -> None:
+        """What is stored ends here."""
+        with self.lock:
+            self._until, self._cause = moment, cause
+
+    def on_live(self, link: "Link") -> None:
+        pass
+
+    def on_gone(self, link: "Link", cause: str) -> None:
+        if not self.links:
+            self._cause = cause
+
+    def gap(self, link: "Link", cause: str) -> None:
+        with self.lock:
+            self._cause = cause
+
+    def take(self, link: "Link", candles: list[LiveCandle]) -> None:
+        """Closed candles of a connection, with repeats."""
+        with self.lock:
+            news = [c for c in candles if self._values(c) != self._given.get(c.time)]
+            for candle in sorted(news, key=lambda candle: candle.time):
+                self._take(candle)
+
+    def _values(self, candle: LiveCandle) -> LiveCandle:
+        return candle._replace(received=0)
+
+    def _take(self, candle: LiveCandle) -> None:
+        if not self._target:
+            return
+        self._given[candle.time] = self._values(candle)
+        while len(self._given) > 8:
+            del self._given[min(self._given)]
+        end = candle.time + self._target.span * SECOND
+        self._journal.append_candles(self._target, [candle])
+        self._journal.mark(self._target, Window(candle.time, end))
+        until, cause = self._until, self._cause
+        if until is not None and candle.time > until:
+            if cause is None:
+                # the exchange sent nothing between: it has no candle where nobody traded
+                self._journal.mark(self._target, Window(until, candle.time))
+            else:
+                self.tally.gaps += 1
+                self._heal(self, Hole(until, candle.time, cause))
+        if until is None or end > until:
+            self._until, self._cause = end, None
+        self.tally.count(1, candle.time, candle.received)
+        self.tally.lag = max(0.0, (candle.received - end) / SECOND)
+
+    def fetched(self, candles: list[LiveCandle]) -> None:
+        """Candles that REST gave for a hole."""
+        with self.lock:
+            if self._target and candles:
+                self._journal.append_candles(self._target, candles)
+                self.tally.healed += len(candles)
+                self.tally.count(len(candles), candles[-1].time, None)
+
+    def settled(self, whole: Window) -> None:
+        """REST gave all of a window."""
+        with self.lock:
+            if self._target:
+                self._journal.mark(self._target, whole)
+
+    def given_up(self, window: Window, cause: str) -> None:
+        """A window that nothing can fill any more."""
+        with self.lock:
+            if self._target:
+                self.tally.lost += 1
+                self._journal.mark(self._target, Loss(window.start, window.end, cause))
+
+    def tick(self, mark: bool) -> None:
+        pass
+
+    def stop_writing(self, series: Series) -> None:
+        with self.lock:
+            self._target = None if series == self._target else self._target

@@ -1,0 +1,46 @@
+"""The end of a UTC day: its files are closed, and holes in the trades' ids are filled."""
+
+import logging
+from collections.abc import Iterable
+
+import polars as pl
+
+from dccd_core.models import Channel, Series
+from dccd_core.store.datastore import DataStore
+from dccd_core.store.files import UnreadableError
+from dccd_core.store.schemas import SchemaError
+from dccd_streams.feed import Feed
+from dccd_streams.heal_plan import Hole
+from dccd_streams.trade_feed import TradeFeed
+
+log = logging.getLogger(__name__)
+
+
+def close_day(store: DataStore, written: Iterable[tuple[Feed, Series]], day: str) -> None:
+    """Fold each series' day into one file, and look for trades that are missing."""
+    for feed, series in written:
+        try:
+            store.close_period(series, day)
+            if series.channel is Channel.TRADES and isinstance(feed, TradeFeed):
+                _fill_holes(store, feed, series, day)
+        except (OSError, SchemaError, UnreadableError, ValueError) as error:
+            log.error("%s %s: not closed: %s", series, day, error)
+
+
+def _fill_holes(store: DataStore, feed: TradeFeed, series: Series, day: str) -> None:
+    if not feed.contiguous:
+        return
+    missing = store.missing_ids(series, day)
+    if not missing:
+        return
+    window = series.period_window(day)
+    ids = store.scan(series, window.start, window.end).select(
+        pl.col("time").to_physical(), pl.col("trade_id").cast(pl.Int64)
+    )
+    rows = ids.collect()
+    for first, last in missing:
+        before = rows.filter(pl.col("trade_id") < first)["time"].max()
+        after = rows.filter(pl.col("trade_id") > last)["time"].min()
+        start = int(before) if isinstance(before, int) else window.start
+        end = int(after) + 1 if isinstance(after, int) else window.end
+        feed.fill(Hole(start, end, f"trades {first} to {last} are missing"))

@@ -1,0 +1,100 @@
+"""A feed on one connection: whether it was acknowledged, and whether it has fallen silent."""
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+
+from dccd_core.exchanges.live import Live, Session
+from dccd_core.models import Channel
+from dccd_streams.book import OrderBook
+from dccd_streams.book_feed import BookFeed
+from dccd_streams.feed import Feed
+from dccd_streams.timing import Timing
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """Times are of the monotonic clock; `asked` None: not subscribed yet.
+
+    `renewals` counts how often it was subscribed anew because it was silent. `probing`: REST is
+    being asked whether the market is just quiet. `patience` grows with each time that it was.
+    `breaks` counts how often its book broke of late; it is made anew at `renew_at`. `fetching`: it
+    is being fetched.
+    """
+
+    feed: Feed
+    timing: Timing
+    book: OrderBook | None = None
+    asked: float | None = None
+    tries: int = 0
+    live: bool = False
+    last: float = field(default_factory=time.monotonic)
+    patience: float = 1.0
+    renewals: int = 0
+    probing: bool = False
+    stalled: bool = False
+    fetching: bool = False
+    breaks: int = 0
+    broke: float = 0.0
+    renew_at: float | None = None
+
+    def ask(self) -> None:
+        """The subscription is on its way."""
+        self.asked = self.last = time.monotonic()
+        self.tries += 1
+        self.stalled = self.probing = False
+
+    def heard(self, now: float) -> None:
+        """Data came: that is as good as an acknowledgement."""
+        self.last = now
+        self.patience, self.renewals, self.tries = 1.0, 0, 0
+        self.stalled = False
+        self.feed.tally.silent_since = None
+        self.feed.tally.last_message = time.time_ns() // 1_000
+        self.feed.rhythm.beat(now)
+
+    def was_quiet(self) -> None:
+        """The exchange says that there was nothing to send."""
+        self.last = time.monotonic()
+        self.patience = min(self.patience * 2, 64.0)
+        self.probing = False
+
+    def book_broke(self) -> None:
+        """Make the book anew: at once the first time, later and later if that does not help."""
+        now = time.monotonic()
+        if now - self.broke > self.timing.steady:
+            self.breaks = 0
+        wait = self.timing.backoff_first * 2.0**self.breaks if self.breaks else 0.0
+        self.breaks, self.broke = self.breaks + 1, now
+        self.fetching = False
+        self.renew_at = now + min(wait, self.timing.backoff_most)
+
+    def unanswered(self, now: float) -> bool:
+        """Whether the subscription should have been acknowledged by now."""
+        return self.asked is not None and not self.live and self._waited(now)
+
+    def _waited(self, now: float) -> bool:
+        return self.asked is not None and now - self.asked > self.timing.acknowledge
+
+    def limit(self) -> float:
+        """After how many seconds without data it counts as silent."""
+        timing, pause = self.timing, self.feed.rhythm.pause
+        least = timing.quiet_least
+        if self.feed.subscription.channel is Channel.OHLC:
+            least = max(least, 3.0 * self.feed.subscription.span)
+        usual = least if pause is None else max(least, pause * timing.factor)
+        return min(usual * self.patience, max(timing.quiet_most, least))
+
+    def silent(self, now: float) -> bool:
+        """Whether data should have come by now."""
+        return self.live and now - self.last > self.limit()
+
+
+def make_link(feed: Feed, live: Live, session: Session, timing: Timing) -> Link:
+    """A feed on a new connection, with a new book if it is one."""
+    if not isinstance(feed, BookFeed):
+        return Link(feed, timing)
+    depth = live.checksum_depth
+    checksum = partial(session.checksum, feed.subscription.instrument) if depth else None
+    book = OrderBook(from_rest=live.book_from_rest, checksum=checksum, checksum_depth=depth)
+    return Link(feed, timing, book)

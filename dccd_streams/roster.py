@@ -1,0 +1,219 @@
+"""Who writes what: tasks are attached to feeds, which they share, and feeds to exchanges."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from dccd_core.config import Config
+from dccd_core.exchanges.base import Exchange, ExchangeError, Instrument, UnknownSymbol
+from dccd_core.exchanges.live import Subscription
+from dccd_core.exchanges.trades import TradesHistory
+from dccd_core.limits import Cancelled
+from dccd_core.models import Channel, Series
+from dccd_core.store.datastore import DataStore
+from dccd_streams.book_feed import BookFeed
+from dccd_streams.candle_builder import CandleBuilder
+from dccd_streams.candle_feed import CandleFeed
+from dccd_streams.feed import Feed
+from dccd_streams.recorder import Recorder
+from dccd_streams.resume import read_left
+from dccd_streams.tasks import Output, Task
+from dccd_streams.timing import Timing
+from dccd_streams.trade_feed import TradeFeed
+from dccd_streams.transport import Transport
+from dccd_streams.venue import Venue
+
+log = logging.getLogger(__name__)
+
+_RETRY = 30.0
+_NOT_RUNNING = "the service was not running"
+
+FeedKey = tuple[str, str, Channel, int]
+
+
+class Roster:
+    """Attaches and detaches tasks. A series that two tasks name is written once."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: DataStore,
+        recorder: Recorder,
+        timing: Timing,
+        make_transport: Callable[[], Transport],
+    ) -> None:
+        self._config, self._store, self._recorder = config, store, recorder
+        self._timing, self._make_transport = timing, make_transport
+        self._lock = threading.RLock()
+        self._venues: dict[str, Venue] = {}
+        self._feeds: dict[FeedKey, Feed] = {}
+        self._users: dict[Series, list[Task]] = {}
+        self._stopped = False
+
+    def feeds(self) -> list[Feed]:
+        """Every feed."""
+        with self._lock:
+            return list(self._feeds.values())
+
+    def written(self) -> list[tuple[Feed, Series]]:
+        """Every series that is written, with its feed."""
+        return [(feed, series) for feed in self.feeds() for series in feed.series]
+
+    def attach(self, task: Task) -> None:
+        """Look its market up, in the background, and begin to write."""
+        venue = self._venue(task.job.exchange)
+        venue.jobs.submit(partial(self._prepare, venue, task))
+
+    def detach(self, task: Task) -> None:
+        """Write nothing more of it that no other task needs."""
+        with self._lock:
+            for feed, series in task.attached:
+                users = self._users.get(series, [])
+                if task in users:
+                    users.remove(task)
+                if not users:
+                    self._users.pop(series, None)
+                    feed.stop_writing(series)
+                if not feed.series:
+                    self._forget(feed)
+            task.attached = []
+
+    def _forget(self, feed: Feed) -> None:
+        for key, found in list(self._feeds.items()):
+            if found is feed:
+                del self._feeds[key]
+                self._venues[key[0]].drop(feed)
+
+    def reload(self, config: Config, moved: set[str]) -> None:
+        """Use another configuration; exchanges whose settings have moved are connected anew."""
+        with self._lock:
+            self._config = config
+            ended = [self._venues.pop(name) for name in moved if name in self._venues]
+        for venue in ended:
+            deadline = time.monotonic() + self._timing.stop
+            threading.Thread(target=venue.stop, args=(deadline,), daemon=True).start()
+
+    def stop(self, deadline: float) -> bool:
+        """End all connections; whether all threads ended before the deadline."""
+        with self._lock:
+            self._stopped = True
+            venues = list(self._venues.values())
+        for venue in venues:
+            venue.stopping.set()
+        ended = [venue.stop(deadline) for venue in venues]
+        return all(ended)
+
+    def _venue(self, name: str) -> Venue:
+        with self._lock:
+            if name not in self._venues:
+                self._venues[name] = Venue(
+                    self._config, name, self._timing, self._recorder.may_write, self._make_transport
+                )
+            return self._venues[name]
+
+    # --- in the background ---------------------------------------------------------------------
+
+    def _prepare(self, venue: Venue, task: Task) -> None:
+        """Find the market of a task and attach it; again later if that fails."""
+        if task.stopped or self._stopped:
+            return
+        again = partial(self._prepare, venue, task)
+        if not self._recorder.ready.is_set():
+            venue.jobs.submit(again, self._timing.tick)  # what a crash left is folded first
+            return
+        try:
+            instrument = venue.instrument(task.symbol)
+        except Cancelled:
+            return
+        except UnknownSymbol as error:
+            log.error("%s: %s", task.key, error)
+            task.problem, task.refused = str(error), True
+            venue.jobs.submit(again, self._timing.quarantine)
+            return
+        except ExchangeError as error:
+            log.warning("%s: %s", task.key, error)
+            task.problem = str(error)
+            venue.jobs.submit(again, min(_RETRY, self._timing.quarantine))
+            return
+        task.problem, task.refused = None, False
+        for output in task.outputs():
+            self._write(venue, task, output, instrument)
+
+    def _write(self, venue: Venue, task: Task, output: Output, instrument: Instrument) -> None:
+        left = read_left(self._store, output.series, self._timing.reach_back)
+        with self._lock:
+            if task.stopped or self._stopped:
+                return
+            feed, is_new = self._feed(venue, task, output, instrument)
+            users = self._users.setdefault(output.series, [])
+            users.append(task)
+            task.attached.append((feed, output.series))
+            if len(users) == 1:
+                self._begin(feed, task, output, left.end)
+            if is_new:
+                venue.add(feed)
+        for hole in left.holes:
+            if isinstance(feed, TradeFeed):
+                venue.healer.trades(feed, hole)
+            elif isinstance(feed, CandleFeed):
+                venue.healer.candles(feed, hole)
+
+    def _feed(
+        self, venue: Venue, task: Task, output: Output, instrument: Instrument
+    ) -> tuple[Feed, bool]:
+        """The feed that an output is made of, and whether it is new."""
+        key = (venue.name, instrument.name, output.channel, output.span)
+        if key in self._feeds:
+            return self._feeds[key], False
+        subscription = task.subscription(output, instrument, self._depth(task))
+        self._feeds[key] = self._make(venue, subscription, output.series)
+        return self._feeds[key], True
+
+    def _depth(self, task: Task) -> int:
+        """Levels a side of a book: all if every change is wanted of this pair, by whichever job."""
+        jobs = [
+            job
+            for job in (task.job, *self._config.stream_jobs)
+            if job.exchange == task.job.exchange and task.pair in job.pairs
+        ]
+        if any(Channel.BOOK_DELTAS in (*job.channels, *task.channels) for job in jobs):
+            return 0
+        return max((job.depth for job in jobs), default=task.job.depth)
+
+    def _make(self, venue: Venue, subscription: Subscription, series: Series) -> Feed:
+        journal, healer = self._recorder.journal, venue.healer
+        match subscription.channel:
+            case Channel.TRADES:
+                return TradeFeed(
+                    subscription,
+                    journal,
+                    healer.trades,
+                    contiguous=_contiguous(venue.exchange),
+                    healable=healer.has_trades,
+                    settle=self._timing.settle,
+                )
+            case Channel.OHLC:
+                return CandleFeed(subscription, journal, healer.candles, series)
+            case _:
+                return BookFeed(subscription, journal, self._timing.settle)
+
+    def _begin(self, feed: Feed, task: Task, output: Output, end: int | None) -> None:
+        """Let a feed write a series that is stored up to `end`."""
+        series = output.series
+        if isinstance(feed, TradeFeed):
+            if series.channel is Channel.TRADES:
+                feed.record = series
+            else:
+                feed.builders[series] = CandleBuilder(series)
+        elif isinstance(feed, BookFeed) and series.channel is Channel.BOOK:
+            feed.write_rows(series, task.job.time_step, task.job.depth)
+        elif isinstance(feed, BookFeed):
+            feed.write_changes(series)
+        if end is not None and isinstance(feed, TradeFeed | CandleFeed | BookFeed):
+            feed.resume_from(end, _NOT_RUNNING)
+
+
+def _contiguous(exchange: Exchange) -> bool:
+    return isinstance(exchange, TradesHistory) and exchange.contiguous

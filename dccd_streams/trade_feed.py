@@ -1,0 +1,253 @@
+"""The trades of one market: written, told apart from those that came before, holes noticed."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dccd_core.exchanges.live import Subscription
+from dccd_core.exchanges.trades import Trade
+from dccd_core.models import Series, Window
+from dccd_core.store.journal import JournalWriter
+from dccd_core.store.schemas import Loss
+from dccd_streams.candle_builder import CandleBuilder
+from dccd_streams.coverage import Coverage
+from dccd_streams.feed import Feed
+from dccd_streams.heal_plan import Hole
+
+if TYPE_CHECKING:
+    from dccd_streams.link import Link
+
+REMEMBERED = 8_192
+"""Ids of so many trades at least are known: what a new connection repeats is left out."""
+
+
+class TradeFeed(Feed):
+    """Writes the trades themselves, if wanted, and candles built from them.
+
+    `heal` is told of each hole, and answers through `fetched`, `settled` or `given_up`.
+    `contiguous`: ids are numbers without a hole, so that one in the stream is noticed at once.
+    `healable`: the exchange serves past trades.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        journal: JournalWriter,
+        heal: Callable[["TradeFeed", Hole], None],
+        *,
+        contiguous: bool,
+        healable: bool,
+        settle: float,
+    ) -> None:
+        super().__init__(subscription)
+        self.contiguous = contiguous
+        self._healable = healable
+        self.record: Series | None = None
+        self.builders: dict[Series, CandleBuilder] = {}
+        self._journal, self._heal = journal, heal
+        self._coverage = Coverage()
+        self._seen: set[str] = set()
+        self._seen_before: set[str] = set()
+        self._last: Trade | None = None
+        self._resume: tuple[int, str] | None = None
+        self._live_at: float | None = None
+        self._settle = settle
+
+    @property
+    def series(self) -> list[Series]:
+        return [*([self.record] if self.record else []), *self.builders]
+
+    @property
+    def newest(self) -> int | None:
+        """The newest time known, of the exchange's clock."""
+        return self._coverage.newest
+
+    def resume_from(self, moment: int, cause: str) -> None:
+        """What is stored ends here: the hole up to the first live trade is to be healed."""
+        with self.lock:
+            self._resume = (moment, cause)
+
+    def on_live(self, link: "Link") -> None:
+        self._live_at = time.monotonic()
+
+    def on_gone(self, link: "Link", cause: str) -> None:
+        if not self.links:
+            self._break(cause)
+
+    def gap(self, link: "Link", cause: str) -> None:
+        with self.lock:
+            # where ids are contiguous the next trade tells just what is missing
+            if self.contiguous or self.links != [link]:
+                return
+            if self._coverage.open:
+                self._break(cause)
+                self._live_at = time.monotonic()
+
+    def take(self, link: "Link", trades: list[Trade]) -> None:
+        """Trades of a connection, in any order, with repeats."""
+        with self.lock:
+            news = self._news(trades)
+            if not news:
+                return
+            self._coverage.see(max(trade.time for trade in news))
+            if not self._coverage.open:
+                self._anchor(max(trade.time for trade in news), news)
+            elif self.contiguous:
+                self._check_ids(news)
+            self._store(news)
+            last = news[-1]
+            self.tally.count(len(news), last.time, last.received)
+
+    def _news(self, trades: list[Trade]) -> list[Trade]:
+        """Those that were not seen before, each once."""
+        fresh = {trade.trade_id: trade for trade in trades}
+        known = fresh.keys() & self._seen | fresh.keys() & self._seen_before
+        for trade_id in known:
+            del fresh[trade_id]
+        self._remember(fresh)
+        return list(fresh.values())
+
+    def _remember(self, fresh: dict[str, Trade]) -> None:
+        self._seen.update(fresh)
+        if len(self._seen) > REMEMBERED:
+            self._seen_before, self._seen = self._seen, set()
+
+    def _anchor(self, moment: int, news: list[Trade]) -> None:
+        """The stream runs again: from the newest of its first trades on it is whole.
+
+        Among the first may be some from before the subscription, and not all of them.
+        """
+        self._last = _highest(news) if self.contiguous else None
+        start, cause = self._resume or (min(trade.time for trade in news), None)
+        self._resume = None
+        if cause is None and self._joined(news):
+            moment = start
+        elif start < moment:
+            self._ask_heal(Hole(start, moment, cause or "the first trades"))
+        self._coverage.begin(moment)
+
+    def _joined(self, news: list[Trade]) -> bool:
+        """Whether no trade can be missing among the first, or nobody could tell."""
+        if not self.contiguous:
+            return not self._healable
+        return int(_highest(news).trade_id) - int(_lowest(news).trade_id) == len(news) - 1
+
+    def _check_ids(self, news: list[Trade]) -> None:
+        """Look for ids that are missing between the last batch and this one, and inside it."""
+        lowest, highest = int(_lowest(news).trade_id), int(_highest(news).trade_id)
+        last = self._last
+        follows = last is not None and lowest == int(last.trade_id) + 1
+        if follows and highest - lowest + 1 == len(news):
+            self._last = _highest(news)
+            return
+        for trade in sorted(news, key=lambda trade: int(trade.trade_id)):
+            if last is not None and int(trade.trade_id) > int(last.trade_id) + 1:
+                self._jump(last, trade)
+            if last is None or int(trade.trade_id) > int(last.trade_id):
+                last = trade
+        self._last = last
+
+    def _jump(self, before: Trade, after: Trade) -> None:
+        missing = int(after.trade_id) - int(before.trade_id) - 1
+        whole = self._coverage.jump(before.time, after.time)
+        if whole:
+            self._mark(whole)
+        # both ends inside: what is missing may share their microsecond
+        self._ask_heal(Hole(before.time, after.time + 1, f"{missing} trades were not sent"))
+
+    def _break(self, cause: str) -> None:
+        whole = self._coverage.end()
+        if whole:
+            self._mark(whole)
+        if self._resume is None and self._coverage.until is not None:
+            self._resume = (self._coverage.until, cause)
+
+    def fill(self, hole: Hole) -> None:
+        """Have a hole filled that somebody else has found."""
+        with self.lock:
+            self._ask_heal(hole)
+
+    def _ask_heal(self, hole: Hole) -> None:
+        self.tally.gaps += 1
+        self._heal(self, hole)
+
+    def tick(self, mark: bool) -> None:
+        if not mark:
+            return
+        with self.lock:
+            whole = self._coverage.extend()
+            if whole:
+                self._mark(whole)
+            quiet = self._live_at is not None and not self._coverage.open and self.live
+            if quiet and self._resume and time.monotonic() - (self._live_at or 0) > self._settle:
+                start, cause = self._resume
+                self._live_at = None
+                self._ask_heal(Hole(start, None, cause))
+
+    def fetched(self, trades: list[Trade]) -> int:
+        """Trades that REST gave for a hole; how many were not known."""
+        with self.lock:
+            news = self._news(trades)
+            self._store(news)
+            if news:
+                self.tally.healed += len(news)
+                self.tally.count(len(news), news[-1].time, None)
+            return len(news)
+
+    def was_quiet(self, until: int) -> None:
+        """REST has no trade that the stream has not: nothing is missing up to its clock."""
+        with self.lock:
+            if self._coverage.open:
+                self._coverage.see(until)
+
+    def settled(self, hole: Hole, whole: Window) -> None:
+        """REST gave all of a window that a hole begins with; of an open hole, up to its clock."""
+        with self.lock:
+            self._mark(whole)
+            if hole.end is not None:
+                return
+            self._coverage.see(whole.end)
+            if not self._coverage.open and self.live:
+                self._coverage.begin(whole.end)
+                self._resume = None
+
+    def given_up(self, window: Window, cause: str) -> None:
+        """A window that nothing can fill any more."""
+        with self.lock:
+            self.tally.lost += 1
+            for series in self.series:
+                self._journal.mark(series, Loss(window.start, window.end, cause))
+            for builder in self.builders.values():
+                builder.lose(window)
+
+    def stop_writing(self, series: Series) -> None:
+        with self.lock:
+            whole = self._coverage.extend()
+            if whole:
+                self._mark(whole)
+            self.record = None if series == self.record else self.record
+            self.builders.pop(series, None)
+
+    def _store(self, trades: list[Trade]) -> None:
+        if self.record and trades:
+            self._journal.append_trades(self.record, trades)
+        for builder in self.builders.values():
+            builder.add(trades)
+
+    def _mark(self, window: Window) -> None:
+        if self.record:
+            self._journal.mark(self.record, window)
+        for series, builder in self.builders.items():
+            candles = builder.cover(window)
+            if candles:
+                self._journal.append_candles(series, candles)
+            for whole in builder.complete():
+                self._journal.mark(series, whole)
+
+
+def _lowest(trades: list[Trade]) -> Trade:
+    return min(trades, key=lambda trade: int(trade.trade_id))
+
+
+def _highest(trades: list[Trade]) -> Trade:
+    return max(trades, key=lambda trade: int(trade.trade_id))

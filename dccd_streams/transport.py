@@ -1,0 +1,188 @@
+"""The only owner of a socket: connect, send, receive, close.
+
+websocket-client connects (TLS, proxy, handshake) and masks what we send. It would read three
+times per message; our own loop over its socket reads many messages at once.
+"""
+
+import socket
+import ssl
+import time
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+import websocket
+
+from dccd_core.exchanges.live import Frame
+from dccd_streams.frames import FrameReader, ProtocolError
+
+CONNECT_SECONDS = 5.0
+_SEND_SECONDS = 5.0
+_READS = 64  # of one `receive`: TLS gives 16 kB at once, and the caller has other work too
+
+
+class Disconnected(Exception):
+    """There is no connection, or no more; the message is one plain sentence."""
+
+
+class Refused(Disconnected):
+    """The server answered the handshake with another status. `retry_after` is in seconds."""
+
+    def __init__(self, status: int, retry_after: float | None) -> None:
+        super().__init__(f"the server refused the connection with HTTP {status}")
+        self.status, self.retry_after = status, retry_after
+
+
+class Transport(Protocol):
+    """What a connection needs of a WebSocket client. One thread uses it."""
+
+    def connect(self, url: str, proxy: str | None) -> None:
+        """Open the connection; Disconnected if that fails, Refused with the server's status."""
+
+    def send(self, message: bytes) -> None:
+        """Send one text message; Disconnected if it cannot be."""
+
+    def receive(self, timeout: float) -> list[Frame]:
+        """What has come, waiting up to `timeout` seconds for the first; Disconnected at the end."""
+
+    def close(self) -> None:
+        """End the connection; again is allowed."""
+
+
+class SocketTransport:
+    """A Transport over websocket-client."""
+
+    def __init__(self) -> None:
+        self._client: websocket.WebSocket | None = None
+        self._socket: socket.socket | None = None
+        self._reader = FrameReader()
+        self._end: str | None = None
+        self._timeout = CONNECT_SECONDS
+
+    def connect(self, url: str, proxy: str | None) -> None:
+        """Open the connection to a ws:// or wss:// URL, through an http:// proxy if given."""
+        self.close()
+        self._reader, self._end, self._timeout = FrameReader(), None, CONNECT_SECONDS
+        client = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
+        try:
+            client.connect(  # type: ignore[no-untyped-call]
+                url,
+                timeout=CONNECT_SECONDS,
+                redirect_limit=0,
+                suppress_origin=True,
+                header=["User-Agent: dccd-pipelines"],
+                **_proxy_options(proxy),
+            )
+        except websocket.WebSocketBadStatusException as error:
+            after = (error.resp_headers or {}).get("retry-after")
+            wait = float(after) if after and after.strip().isdigit() else None
+            raise Refused(error.status_code, wait) from error
+        except (OSError, ValueError, websocket.WebSocketException) as error:
+            raise Disconnected(f"no connection: {_plain(error)}") from error
+        self._client, self._socket = client, client.sock
+        if self._socket is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, message: bytes) -> None:
+        """Send one text message."""
+        self._send(message, websocket.ABNF.OPCODE_TEXT)
+
+    def _send(self, message: bytes, opcode: int) -> None:
+        self._wait_at_most(_SEND_SECONDS)
+        try:
+            self._open().send(message, opcode)
+        except (OSError, websocket.WebSocketException) as error:
+            raise Disconnected(f"cannot send: {_plain(error)}") from error
+
+    def receive(self, timeout: float) -> list[Frame]:
+        """The messages that have come, with one receipt time for all of a read."""
+        self._raise_end()
+        sock = self._wait_at_most(timeout)
+        found: list[bytes] = []
+        received = self._read(sock, found)
+        while self._reader.pings and self._end is None:
+            self._pong(self._reader.pings.pop(0))
+        if not found:
+            self._raise_end()
+        return [Frame(payload, received) for payload in found]
+
+    def _raise_end(self) -> None:
+        if self._end is not None:
+            raise Disconnected(self._end)
+
+    def _pong(self, payload: bytes) -> None:
+        try:
+            self._send(payload, websocket.ABNF.OPCODE_PONG)
+        except Disconnected as error:
+            self._end = str(error)  # what was read with the ping is handed on first
+
+    def _read(self, sock: socket.socket, found: list[bytes]) -> int:
+        """Read what is there; a fault is kept until what came before it has been handed on."""
+        reader, received = self._reader, 0
+        try:
+            for _ in range(_READS):
+                count = reader.fill(sock.recv_into)
+                received = received or time.time_ns() // 1_000
+                if not count:
+                    self._end = "the server cut the connection"
+                    break
+                reader.messages(found)
+                if not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+                    break
+        except (TimeoutError, ssl.SSLWantReadError):
+            pass  # nothing came, or half a TLS record: the rest is read next time
+        except OSError as error:
+            self._end = f"the connection broke: {_plain(error)}"
+        except ProtocolError as error:
+            self._end = f"the server sent {error}"
+        if reader.closed:
+            code, reason = reader.closed
+            self._end = f"the server closed with code {code} {reason}".rstrip()
+        return received
+
+    def close(self) -> None:
+        """Say goodbye and close; what the server answers is not waited for."""
+        client, self._client = self._client, None
+        sock, self._socket = self._socket, None
+        if client is None or sock is None:
+            return
+        try:
+            sock.settimeout(0.5)
+            client.send(b"\x03\xe8", websocket.ABNF.OPCODE_CLOSE)
+        except (OSError, websocket.WebSocketException):
+            return  # it is gone already
+        finally:
+            client.shutdown()  # type: ignore[no-untyped-call]
+
+    def _open(self) -> websocket.WebSocket:
+        if self._client is None:
+            raise Disconnected("not connected")
+        return self._client
+
+    def _wait_at_most(self, seconds: float) -> socket.socket:
+        """The socket with a time-out. Setting one is a system call: only where it changes."""
+        if self._socket is None:
+            raise Disconnected("not connected")
+        if seconds != self._timeout:
+            self._socket.settimeout(seconds)
+            self._timeout = seconds
+        return self._socket
+
+
+def _proxy_options(proxy: str | None) -> dict[str, object]:
+    """The proxy of the configuration and no other: not one that the environment names."""
+    if proxy is None:
+        return {"http_no_proxy": ["*"]}
+    parts = urlsplit(proxy)
+    options: dict[str, object] = {
+        "http_proxy_host": parts.hostname,
+        "http_proxy_port": parts.port or 3128,
+        "proxy_type": "http",
+        "http_no_proxy": ["-"],
+    }
+    if parts.username:
+        options["http_proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
+    return options
+
+
+def _plain(error: Exception) -> str:
+    return str(error) or type(error).__name__

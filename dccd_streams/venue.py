@@ -1,0 +1,258 @@
+"""One exchange: its connections, the feeds on them, and its REST interface beside them."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from dccd_core.config import Config
+from dccd_core.exchanges import load
+from dccd_core.exchanges.base import Answer, ExchangeError, Instrument, Limits, Request
+from dccd_core.exchanges.live import Live
+from dccd_core.exchanges.trades import Book, Depth
+from dccd_core.instruments import Instruments
+from dccd_core.limits import Cancelled, Limiter
+from dccd_core.models import SECOND, Symbol
+from dccd_core.rest import RestClient, Retries
+from dccd_core.store.datastore import DataStore
+from dccd_streams.connection import Connection
+from dccd_streams.feed import Feed
+from dccd_streams.heal import Healer, Walked
+from dccd_streams.jobs import Jobs
+from dccd_streams.link import Link
+from dccd_streams.timing import Timing
+from dccd_streams.trade_feed import TradeFeed
+from dccd_streams.transport import SocketTransport, Transport
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_THREADS = 4
+_HANDSHAKE_WAIT = 60.0  # after a refusal for asking too often that names no time
+_TOO_OFTEN = (418, 429)
+_ATTEMPTS = Retries(3, 1.0)
+
+
+class Venue:
+    """Gives each feed a connection with room for it; starts and retires connections."""
+
+    def __init__(
+        self,
+        config: Config,
+        name: str,
+        timing: Timing,
+        may_write: Callable[[], bool],
+        make_transport: Callable[[], Transport] = SocketTransport,
+    ) -> None:
+        exchange = load(name)
+        if not isinstance(exchange, Live):
+            raise ValueError(f"{exchange.title} has no live channels")
+        self.name, self.exchange, self.timing = name, exchange, timing
+        self.live: Live = exchange
+        self.stopping = threading.Event()
+        self.may_write, self.make_transport = may_write, make_transport
+        self._settings = config.exchange_settings(name)
+        self._base = (self._settings.ws_url or exchange.ws_url).rstrip("/")
+        self._store = DataStore(config.settings.data_path)
+        self._connects = Limiter(self._limit_path("connects", self._base), _connects(exchange))
+        self._rest = self._open_rest()
+        self.jobs = Jobs(f"rest-{name}", _THREADS)
+        self.healer = Healer(exchange, self.ask, self.jobs, timing)
+        self._lock = threading.RLock()
+        self._feeds: dict[Connection, set[Feed]] = {}
+        self._retiring: dict[Connection, Connection] = {}
+        self._number = 0
+        self._instruments: Instruments | None = None
+
+    # --- feeds ---------------------------------------------------------------------------------
+
+    def add(self, feed: Feed) -> None:
+        """Carry a feed, on a connection that has room or on a new one."""
+        path = self.live.live_path(feed.subscription)
+        most = self.live.live_limits.streams
+        with self._lock:
+            for connection, feeds in self._feeds.items():
+                open_ = connection not in self._retiring
+                if open_ and connection.path == path and len(feeds) < most:
+                    break
+            else:
+                connection = self._start(path)
+            self._feeds[connection].add(feed)
+            connection.add(feed)
+
+    def drop(self, feed: Feed) -> None:
+        """Carry it no more."""
+        with self._lock:
+            for connection, feeds in self._feeds.items():
+                if feed in feeds:
+                    feeds.remove(feed)
+                    connection.drop(feed)
+
+    def connections(self) -> list[Connection]:
+        """Those that there are."""
+        with self._lock:
+            return list(self._feeds)
+
+    def _start(self, path: str) -> Connection:
+        self._number += 1
+        connection = Connection(self, path, f"{self.name}-{self._number}")
+        self._feeds[connection] = set()
+        connection.thread.start()
+        return connection
+
+    def replace(self, connection: Connection, why: str) -> None:
+        """Make another connection for the same feeds; this one ends when that one has data."""
+        with self._lock:
+            if self.stopping.is_set() or connection in self._retiring:
+                return
+            successor = self._start(connection.path)
+            self._retiring[connection] = successor
+            for feed in self._feeds[connection]:
+                self._feeds[successor].add(feed)
+                successor.add(feed)
+        log.info("%s: %s takes over: %s", connection.name, successor.name, why)
+        deadline = time.monotonic() + self.timing.overlap
+
+        def retire() -> None:
+            if successor.ready.is_set() or time.monotonic() > deadline:
+                connection.end("another connection took over")
+            else:
+                self.jobs.submit(retire, self.timing.tick)
+
+        self.jobs.submit(retire, self.timing.tick)
+
+    def leave(self, connection: Connection) -> bool:
+        """Forget a connection that ends, or has no feed and may end."""
+        with self._lock:
+            ending = connection.ended or connection in self._retiring
+            if self._feeds.get(connection) and not ending:
+                return False
+            self._feeds.pop(connection, None)
+            self._retiring.pop(connection, None)
+            return True
+
+    # --- what connections need -----------------------------------------------------------------
+
+    def url(self, path: str) -> str:
+        """Where to connect."""
+        return self._base + path
+
+    def proxy(self) -> str | None:
+        """Through which proxy."""
+        proxy = self._settings.proxy
+        return proxy.get_secret_value() if proxy else None
+
+    def await_turn(self) -> None:
+        """Wait until a connection may be made; Cancelled when the service stops."""
+        self._connects.acquire(1, self.stopping)
+
+    def refused(self, status: int, retry_after: float | None) -> None:
+        """Nobody connects for a while after a refusal for connecting too often."""
+        if status in _TOO_OFTEN:
+            self._connects.pause(retry_after or _HANDSHAKE_WAIT)
+
+    def fetch_book(self, connection: Connection, link: Link) -> None:
+        """Fetch a book by REST and hand it to the connection."""
+        exchange, subscription = self.exchange, link.feed.subscription
+        if not isinstance(exchange, Depth):
+            raise ValueError(f"{self.exchange.title}: a book from REST, which serves none")
+        enough = [depth for depth in exchange.depths if depth >= subscription.depth > 0]
+        depth = min(enough, default=max(exchange.depths))
+        request = exchange.book_request(subscription.instrument, depth)
+
+        def read(answer: Answer) -> tuple[Book, int]:
+            return exchange.book(answer, subscription.instrument), answer.time
+
+        def fetch() -> None:
+            found: tuple[Book | None, int] = None, 0
+            try:
+                found = self.ask(request, read)
+            except (ExchangeError, Cancelled) as error:
+                log.warning("%s: %s: no book: %s", self.name, link.feed.name, error)
+            book, clock = found
+            received = time.time_ns() // 1_000
+            connection.post(lambda: connection.begin_book(link, book, received, clock))
+
+        self.jobs.submit(fetch)
+
+    def probe(self, connection: Connection, link: Link) -> bool:
+        """Ask whether the market of silent trades is just quiet."""
+        feed = link.feed
+        if not isinstance(feed, TradeFeed) or not self.healer.has_trades:
+            return False
+        link.probing = True
+
+        def tell(walked: Walked | None) -> None:
+            connection.post(lambda: connection.judge(link, None if walked is None else walked.late))
+            if walked is not None and not walked.late:
+                feed.was_quiet(walked.clock - int(self.timing.settle * SECOND))
+
+        self.healer.newer(feed, tell)
+        return True
+
+    # --- REST ----------------------------------------------------------------------------------
+
+    def ask(self, request: Request, read: Callable[[Answer], T]) -> T:
+        """Ask the REST interface; raises ExchangeError or Cancelled."""
+        return self._rest.call(request, read, retries=_ATTEMPTS)
+
+    def instrument(self, symbol: Symbol) -> Instrument:
+        """The exchange's market of a symbol; ExchangeError if there is none or no answer."""
+        with self._lock:
+            if self._instruments is None:
+                path = self._store.private / "instruments" / f"{self.name}.json"
+                self._instruments = Instruments(self.exchange, self._rest, path)
+            instruments = self._instruments
+        try:
+            return instruments.find(symbol, time.time_ns() // 1_000)
+        except ExchangeError:
+            with self._lock:
+                self._instruments = None  # it remembers its failures, we ask again later
+            raise
+
+    def _open_rest(self) -> RestClient:
+        exchange, settings = self.exchange, self._settings
+        url = settings.rest_url or exchange.rest_url
+        share = settings.requests
+        limits = replace(
+            exchange.limits,
+            weight=exchange.limits.weight * share,
+            burst=max(1.0, exchange.limits.burst * share),
+        )
+        limiter = Limiter(self._limit_path("", url), limits)
+        return RestClient(
+            exchange,
+            limiter,
+            base_url=url,
+            proxy=self.proxy(),
+            threads=_THREADS,
+            cancel=self.stopping,
+        )
+
+    def _limit_path(self, what: str, url: str) -> Path:
+        address = urlsplit(url)
+        name = ".".join(filter(None, (self.name, what, address.hostname or "")))
+        return self._store.private / "limits" / f"{name}.{address.port or 443}"
+
+    def stop(self, deadline: float) -> bool:
+        """End all connections and jobs; whether all threads ended before the deadline."""
+        self.stopping.set()
+        found = self.connections()
+        for connection in found:
+            connection.end("the service was stopped")
+        for connection in found:
+            connection.thread.join(max(0.0, deadline - time.monotonic()))
+        ended = self.jobs.close(max(0.0, deadline - time.monotonic()))
+        self._rest.close()
+        return ended and not any(connection.thread.is_alive() for connection in found)
+
+
+def _connects(exchange: Live) -> Limits:
+    """The budget of new connections: half of it may be used at once."""
+    limits = exchange.live_limits
+    half = max(1.0, limits.connects / 2)
+    return Limits(weight=half, seconds=limits.connect_seconds, burst=half, page=1)
