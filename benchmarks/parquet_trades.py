@@ -1,9 +1,9 @@
 """How large is a trade on disk, and which encodings make it small?
 
 A day of BTC/USDT-like trades: one order fills against several others, so that trades share a
-millisecond and a receipt; prices in ticks, amounts in lots, some of them round. Ids ascend by one as
-Binance's do, or are random as BitMEX's are. dccd keeps no time of receipt, so it is compared with
-what history has in ours: no receipts. Sizes on real data will differ.
+millisecond and a receipt; prices in ticks, amounts in lots, some of them round. Ids ascend by one
+as Binance's do, or are random as BitMEX's are. dccd keeps no time of receipt, so it is compared
+with what history has in ours: no receipts. Sizes on real data will differ.
 """
 
 import sys

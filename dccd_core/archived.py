@@ -9,7 +9,7 @@ from dccd_core.archives.archive import Archive
 from dccd_core.archives.base import Part
 from dccd_core.exchanges.base import ExchangeError, Instrument
 from dccd_core.history import Outcome, Progress
-from dccd_core.intervals import union
+from dccd_core.intervals import clip, subtract, union
 from dccd_core.limits import Cancelled
 from dccd_core.models import Series, Window
 from dccd_core.plan import Cell, Plan
@@ -45,20 +45,57 @@ class ArchiveFirst:
         self._instrument, self._progress = instrument, progress
         self._filled: dict[tuple[Series, str], _Filled] = defaultdict(_Filled)
 
+    def expect(self, plans: Sequence[Plan]) -> list[Plan]:
+        """The plans with the requests that are left when files have been taken; nothing is asked
+        but the list of markets. A file and its checksum are two requests."""
+        by_series: dict[Series, list[Plan]] = defaultdict(list)
+        for plan in plans:
+            by_series[plan.cell.series].append(plan)
+        return [new for series, some in by_series.items() for new in self._expect(series, some)]
+
+    def _expect(self, series: Series, plans: list[Plan]) -> list[Plan]:
+        missing = union(w for plan in plans if not plan.problem for w in plan.missing)
+        if not missing or not self._archive.offers(series):
+            return plans
+        try:
+            files = self._archive.files(series, self._instrument(series), missing)
+        except (ExchangeError, Cancelled):
+            return plans
+        held = [file.window for file in files]
+        found, counted = [], 0
+        for plan in plans:
+            started = sum(window.start < plan.cell.window.end for window in held)
+            found.append(_left(plan, held, 2 * (started - counted)))
+            counted = started
+        return found
+
     def fill(self, plans: Sequence[Plan]) -> None:
         """Fetch and store what is missing and published. It ends early when it is cancelled: what
         is missing then is still missing."""
         windows: dict[Series, list[Window]] = defaultdict(list)
         for plan in plans:
-            if plan.missing and not plan.problem and self._archive.offers(plan.cell.series):
-                windows[plan.cell.series] += plan.missing
-        for series, missing in windows.items():
+            if not plan.problem and self._archive.offers(plan.cell.series):
+                windows[plan.cell.series].append(plan.cell.window)
+        for series, wanted in windows.items():
             try:
-                self._fill(series, union(missing))
+                if missing := self._lacking(series, wanted):
+                    self._fill(series, missing)
             except ExchangeError:
                 continue  # an unknown pair: the exchange's collector says so
             except Cancelled:
                 return
+
+    def _lacking(self, series: Series, wanted: list[Window]) -> list[Window]:
+        """What is not stored of some windows: more than a plan's `missing` where the exchange
+        itself does not reach so far back."""
+        whole = Window(min(one.start for one in wanted), max(one.end for one in wanted))
+        if series.span:
+            whole = series.grid(whole)
+        try:
+            missing = self._store.missing_windows(series, whole) if whole.start < whole.end else []
+        except (SchemaError, OSError):
+            return []  # the collector's plan says so
+        return [part for window in union(wanted) for part in clip(missing, window)]
 
     def _fill(self, series: Series, missing: list[Window]) -> None:
         rows, before = 0, self._archive.requests
@@ -97,6 +134,17 @@ class ArchiveFirst:
             requests=outcome.requests + filled.requests,
             note="; ".join(filter(None, [*took, *filled.notes[:20], note])),
         )
+
+
+def _left(plan: Plan, held: list[Window], requests: int) -> Plan:
+    """A plan without the windows that files hold, which take some requests themselves."""
+    left = subtract(plan.missing, held)
+    if not left:
+        return replace(plan, pages=[], others=float(requests))
+    whole = sum(end - start for start, end in plan.missing)
+    share = sum(end - start for start, end in left) / whole
+    others = None if plan.others is None else plan.others * share + requests
+    return replace(plan, pages=[page for page in plan.pages if clip(left, page)], others=others)
 
 
 def _place(cell: Cell) -> tuple[Series, str]:

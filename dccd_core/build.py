@@ -91,15 +91,22 @@ def fill(candles: Candles, span: int, window: Window, previous_close: float | No
     )
 
 
-def merge_candles(candles: Candles, span: int) -> Candles:
+def merge_candles(candles: Candles, span: int, *, opens_at_last_close: bool = False) -> Candles:
     """Candles of a longer span from those that fill it, in order of time.
 
-    An interval of which only a part is there becomes a candle of that part: leave it out, or know
-    that the rest is empty. A column that the short candles lack is None.
+    A candle without trades repeats the last close, which is no price of its time: it counts only
+    where nothing was traded in the whole interval, or for the open where the exchange opens candles
+    at the last close. An interval of which a part is absent becomes a candle of the rest: leave it
+    out, or know that the part is empty. A column that the short candles lack is None.
     """
-    opens, first, counts = np.unique(
-        open_times(candles.time, span), return_index=True, return_counts=True
+    opens, first, groups = np.unique(
+        open_times(candles.time, span), return_index=True, return_inverse=True
     )
+    traded = candles.volume > 0
+    some = np.bincount(groups, weights=traded, minlength=len(opens)) > 0
+    kept = np.flatnonzero(traded | ~some[groups])
+    start = np.searchsorted(groups[kept], np.arange(len(opens)))
+    last = np.append(start[1:], len(kept))[: len(opens)] - 1
 
     def total(column: Any) -> Any:
         if column is None or column.dtype != np.float64:
@@ -108,10 +115,10 @@ def merge_candles(candles: Candles, span: int) -> Candles:
 
     return Candles(
         time=opens,
-        open=candles.open[first],
-        high=_reduce(np.maximum, candles.high, first),
-        low=_reduce(np.minimum, candles.low, first),
-        close=candles.close[first + counts - 1],
+        open=candles.open[first] if opens_at_last_close else candles.open[kept[start]],
+        high=_reduce(np.maximum, candles.high[kept], start),
+        low=_reduce(np.minimum, candles.low[kept], start),
+        close=candles.close[kept[last]],
         volume=total(candles.volume),
         quote_volume=total(candles.quote_volume),
         trades=total(candles.trades),

@@ -9,6 +9,7 @@ from typing import Protocol
 from dccd_core.archived import ArchiveFirst
 from dccd_core.deep import DeepCollector
 from dccd_core.derived import Deriver
+from dccd_core.exchanges.base import Instrument
 from dccd_core.history import Collector, Outcome
 from dccd_core.lineage import is_derived
 from dccd_core.models import Channel, Series
@@ -51,7 +52,7 @@ class ExchangeCollector:
         fetched: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
         self.exchange = candles.exchange
-        self._files = files
+        self._files, self._instrument = files, candles.instrument
         self._by_kind: dict[Kind, Collects] = {Kind.CANDLES: candles, Kind.DERIVED: Deriver(store)}
         if trades:
             self._by_kind[Kind.TRADES] = trades
@@ -60,12 +61,15 @@ class ExchangeCollector:
 
     def plan(self, cells: Sequence[Cell]) -> list[Plan]:
         """What the cells take, in their order. Asks when a series begins where that is unknown."""
-        found = {
-            plan.cell: plan
-            for kind, some in self._split(cells)
-            for plan in self._by_kind[kind].plan(some)
-        }
+        plans = [
+            plan for kind, some in self._split(cells) for plan in self._by_kind[kind].plan(some)
+        ]
+        found = {plan.cell: plan for plan in (self._files.expect(plans) if self._files else plans)}
         return [found[cell] for cell in cells]
+
+    def instrument(self, series: Series) -> Instrument:
+        """The exchange's market of a series; ExchangeError if it cannot be had."""
+        return self._instrument(series)
 
     def collect(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """Fetch and store the cells; one outcome each, as soon as it is known."""

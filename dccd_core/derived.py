@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dccd_core.build import merge_candles
+from dccd_core.exchanges import load
 from dccd_core.exchanges.base import Candles
 from dccd_core.history import Outcome, joined, note_of
 from dccd_core.intervals import clip, subtract, union
@@ -94,8 +95,12 @@ class Deriver:
             lacking = [gap for hole in wanted for gap in self._store.missing_windows(source, hole)]
             for part in aligned(series, subtract(wanted, lacking)):
                 candles = stored_candles(self._store, source, part)
-                label = span_label(source.span)
-                stored.merge(self._store, cell, merge_candles(candles, series.span), part, label)
+                longer = merge_candles(
+                    candles,
+                    series.span,
+                    opens_at_last_close=load(series.exchange).opens_at_last_close,
+                )
+                stored.merge(self._store, cell, longer, part, span_label(source.span))
         except (SchemaError, UnreadableError) as error:
             stored.failed.append((cell.window, str(error)))
             return

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from dccd_core.exchanges.base import Limits
 from dccd_core.intervals import clip, subtract, union
-from dccd_core.models import SECOND, Series, Window, span_label
+from dccd_core.models import DAY, SECOND, Series, Window, span_label
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.schemas import SchemaError
@@ -86,13 +86,19 @@ def plan_days(
     plans = []
     for cell in cells:
         gaps, note = clip(missing, cell.window), ""
-        if reach is not None and (lost := clip(gaps, Window(0, now - reach * SECOND))):
+        if reach is not None and (lost := clip(gaps, Window(0, _oldest(reach, now)))):
             gaps = subtract(gaps, lost)
             note = f"only published files have it: trades are served for {span_label(reach)}"
         seconds = sum(window.end - window.start for window in gaps) / SECOND
         guess = rows * seconds / a_page if rows is not None else None if gaps else 0.0
         plans.append(Plan(cell, gaps, [], listed, others=guess, note=note))
     return plans
+
+
+def _oldest(reach: int, now: int) -> int:
+    """From when on trades are asked for. Where the exchange serves those of some hours only, none
+    are: each run would leave a hole."""
+    return now - reach * SECOND if reach >= DAY else now + DAY * SECOND
 
 
 def _plan_alone(store: DataStore, cell: Cell, trouble: str) -> Plan:

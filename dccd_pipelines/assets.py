@@ -77,11 +77,10 @@ def series_spec(series: Series, partitions: dg.TimeWindowPartitionsDefinition) -
 
 
 def _dep(source: Series) -> dg.AssetDep:
-    """Years of candles need the days of trades that there are: the first of them may be later."""
+    """Which days of trades a year of candles needs is known to the run; not all of them exist."""
     if source.channel is Channel.OHLC:
         return dg.AssetDep(asset_key(source))
-    days = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
-    return dg.AssetDep(asset_key(source), partition_mapping=days)
+    return dg.AssetDep(asset_key(source), partition_mapping=dg.AllPartitionMapping())
 
 
 def _origin(source: Series | None) -> str:

@@ -144,7 +144,8 @@ def summarize(plans: Sequence[Plan]) -> list[SeriesPlan]:
         missing = union(window for plan in group for window in plan.missing)
         requests = 0 if problem else requests_of(group)
         seconds = None if requests is None else seconds_of(series, requests)
-        found.append(SeriesPlan(series, missing, requests, seconds, problem))
+        note = next((plan.note for plan in group if plan.note), "")
+        found.append(SeriesPlan(series, missing, requests, seconds, problem, note))
     return found
 
 

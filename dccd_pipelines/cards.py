@@ -49,7 +49,7 @@ _SHOWN = {
     Channel.TRADES: ("trade_id", "price", "amount", "side"),
 }
 _TIMES = {Channel.OHLC: "%Y-%m-%d %H:%M", Channel.TRADES: "%Y-%m-%d %H:%M:%S%.6f"}
-PREVIEW = 4
+PREVIEW = 5
 
 # A year is read for its chart and its list of gaps only when this many rows came at once: a
 # single new candle must cost the same however long the year is.
@@ -103,10 +103,10 @@ def _gaps(cell: Cell, covered: list[Window], rows: int) -> int:
 
 
 def _newest(store: DataStore, cell: Cell) -> pl.DataFrame:
-    """The last rows of a period; only the row groups in which they are get read."""
+    """The last rows of a period, from the last row group of each of its files."""
     parts = [part for part in store.parts(cell.series, cell.period) if part.rows]
-    newest = parts[-1].read_groups([parts[-1].file.num_row_groups - 1])
-    return pl.DataFrame(pl.from_arrow(newest)).tail(PREVIEW)
+    ends = [part.read_groups([part.file.num_row_groups - 1]) for part in parts]
+    return pl.concat([pl.DataFrame(pl.from_arrow(end)).tail(PREVIEW) for end in ends]).tail(PREVIEW)
 
 
 def _chart_of_year(store: DataStore, cell: Cell) -> Metadata:

@@ -20,7 +20,6 @@ from dccd_core.health import HealthMonitor
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.schemas import SchemaError
-from dccd_pipelines.cron import default_cron
 from dccd_pipelines.options import (
     ConfigOption,
     ExchangeOption,
@@ -35,13 +34,13 @@ from dccd_pipelines.progress import LiveProgress
 from dccd_pipelines.report import Report
 from dccd_pipelines.signals import cancelling
 from dccd_pipelines.tables import (
-    duration,
     gap_table,
     inventory_table,
+    jobs_table,
     plan_table,
     short_moment,
     status_table,
-    table,
+    total_line,
 )
 
 app = typer.Typer(
@@ -69,28 +68,35 @@ def _say(text: str) -> None:
 
 
 @app.command()
-def validate(config: ConfigOption = None) -> None:
+def validate(
+    config: ConfigOption = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="Ask the exchanges what they have of it.")
+    ] = False,
+) -> None:
     """Check the configuration and show what it stands for."""
     loaded = load_config(config)
     _say(f"Config: {loaded.path}")
     settings = loaded.settings
     _say(f"data_path: {settings.data_path.absolute()}   timezone: {loaded.timezone}")
-    show = short_moment(loaded)
-    shown = table("series", "from", "schedule (UTC)", ">attempts")
-    for series, job in loaded.jobs.items():
-        start = loaded.start_of(series)
-        begins = "its listing" if start is None else show(start)
-        cron = job.schedule or default_cron(series)
-        shown.add_row(str(series), begins, cron, str(job.max_retries))
-    for stream in loaded.stream_jobs:
-        for pair in stream.pairs:
-            channels = ", ".join(stream.channels)
-            shown.add_row(f"{stream.exchange} {pair}", "live", channels, "")
-    out.print(shown)
-    idle = {"stream_jobs": loaded.stream_jobs, "storage.remotes": loaded.storage.remotes}
-    for key in [key for key, value in idle.items() if value]:
-        out.print(f"{key}: checked, but nothing acts on it in this version", style="yellow")
+    out.print(jobs_table(loaded, short_moment(loaded)))
+    if loaded.storage.remotes:
+        out.print("storage.remotes: nothing acts on it in this version", style="yellow")
     out.print("Config is valid.", style="green")
+    if online:
+        _ask(loaded)
+
+
+def _ask(config: Config) -> None:
+    """Print what the exchanges say of each job; exit code 1 if one of them cannot be collected."""
+    from dccd_pipelines.online import look_ahead
+
+    with cancelling(err.print) as cancel:
+        found = look_ahead(config, cancel)
+    for table in found.shown:
+        out.print(table)
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 @app.command(cls=PairsCommand)
@@ -128,11 +134,7 @@ def backfill(
 
 def _show_plan(config: Config, report: Report) -> None:
     out.print(plan_table(report, short_moment(config)))
-    seconds = sum(plan.seconds or 0.0 for plan in report.plans)
-    requests = sum(plan.requests or 0 for plan in report.plans)
-    unknown = any(plan.requests is None for plan in report.plans)
-    more = "; how many more the trades take is known when a day of them is there" if unknown else ""
-    out.print(f"{requests:,} requests, about {duration(seconds)}{more}")
+    out.print(total_line(report))
     if any(plan.problem for plan in report.plans):
         raise typer.Exit(1)
 

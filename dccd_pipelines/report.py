@@ -10,13 +10,24 @@ class SeriesPlan:
     """What is missing of one series: its windows, and the requests and seconds they take.
 
     `requests` and `seconds` are None where nobody can know, as of trades of which none is stored
-    yet. `problem` says why nothing of it can be had, if that is known already.
+    yet. `problem` says why nothing of it can be had, if that is known already; `note` why less than
+    what is wanted can.
     """
 
     series: Series
     missing: list[Window]
     requests: int | None
     seconds: float | None
+    problem: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Live channels of one pair; `problem` says why they cannot be had, if that is so."""
+
+    name: str
+    channels: str
     problem: str
 
 

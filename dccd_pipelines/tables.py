@@ -10,10 +10,12 @@ from rich.text import Text
 
 from dccd_core.config import Config
 from dccd_core.health import JobMetrics
+from dccd_core.lineage import source_of
 from dccd_core.models import SECOND, Series, Window, moment, span_label
 from dccd_core.store.gaps import Gap
 from dccd_core.store.inventory import InventoryRow
-from dccd_pipelines.report import Report
+from dccd_pipelines.cron import default_cron
+from dccd_pipelines.report import Live, Report
 
 Show = Callable[[int], str]
 
@@ -39,13 +41,56 @@ def table(*columns: str) -> Table:
     return made
 
 
+def jobs_table(config: Config, show: Show) -> Table:
+    """What a configuration stands for."""
+    made = table("series", "from", "schedule (UTC)", ">attempts")
+    for series, job in config.jobs.items():
+        start = config.start_of(series)
+        begins = "its listing" if start is None else show(start)
+        mine = job.schedule or default_cron(series)
+        cron = mine if series in config.configured else "as others need it"
+        made.add_row(f"{series}{_origin(series)}", begins, cron, str(job.max_retries))
+    for stream in config.stream_jobs:
+        for pair in stream.pairs:
+            made.add_row(f"{stream.exchange} {pair}", "live", ", ".join(stream.channels), "")
+    return made
+
+
+def _origin(series: Series) -> str:
+    source = source_of(series)
+    if source is None:
+        return ""
+    return f" (from {span_label(source.span)})" if source.span else " (older ones from trades)"
+
+
+def live_table(lives: Sequence[Live]) -> Table:
+    """What can be recorded live, and what not."""
+    made = table("live", "channels", "windows")
+    for live in lives:
+        found = Text(live.problem, style="bold red") if live.problem else Text("there")
+        made.add_row(live.name, live.channels, found)
+    made.columns[-1].header = "market"
+    return made
+
+
+def total_line(report: Report) -> str:
+    """All requests of a plan and how long they take."""
+    seconds = sum(plan.seconds or 0.0 for plan in report.plans)
+    requests = sum(plan.requests or 0 for plan in report.plans)
+    unknown = any(plan.requests is None for plan in report.plans)
+    more = "; how many more the trades take is known when a day of them is there" if unknown else ""
+    return f"{requests:,} requests, about {duration(seconds)}{more}"
+
+
 def plan_table(report: Report, show: Show) -> Table:
     """What a backfill would do."""
     made = table("series", ">missing candles", "windows", ">requests", ">about")
     for plan in report.plans:
         span = plan.series.span
         candles = f"{sum(map(plan.series.count, plan.missing)):,}" if span else ""
-        windows = "\n".join(_window(window, show) for window in plan.missing[:5]) or "complete"
+        windows = "\n".join(_window(window, show) for window in plan.missing[:5]) or (
+            plan.note or "complete"
+        )
         if len(plan.missing) > 5:
             windows += f"\n… {len(plan.missing) - 5} more"
         requests = "?" if plan.requests is None else f"{plan.requests:,}"

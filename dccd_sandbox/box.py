@@ -1,17 +1,11 @@
 """A sandbox for tests and benchmarks: in a thread of this process, or in a process of its own."""
 
-import asyncio
 import http.client
 import json
-import os
-import subprocess
-import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryFile
-from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -23,12 +17,13 @@ from dccd_sandbox.clock import epoch_ms, iso
 from dccd_sandbox.faults import Rule
 from dccd_sandbox.load import Load
 from dccd_sandbox.market import Market
-from dccd_sandbox.server import Server
+from dccd_sandbox.runners import InProcess, InThread
 from dccd_sandbox.settings import Settings
 from dccd_sandbox.stream_faults import StreamFault
 from dccd_sandbox.truth import BookTruth
 
 _TIMEOUT = 30.0
+_LOOK = 0.005
 Moment = str | datetime | int
 """ISO text, datetime (UTC where they name no zone) or epoch milliseconds."""
 
@@ -53,10 +48,8 @@ class Sandbox:
         self.host = host
         self.port = port
         self._rules = tuple(faults)
-        self._runner: _InThread | _InProcess = (
-            _InProcess(self.settings, host, port)
-            if process
-            else _InThread(self.settings, host, port)
+        self._runner: InThread | InProcess = (
+            InProcess(self.settings, host, port) if process else InThread(self.settings, host, port)
         )
         self._copy: App | None = None
 
@@ -122,6 +115,18 @@ class Sandbox:
         moment = None if now is None else iso(epoch_ms(now))
         self._control("POST", "clock", {"now": moment, "frozen": frozen, "speed": speed})
 
+    def advance(self, ms: int) -> int:
+        """Move a frozen clock on, and wait until all streams have sent what lies between; the new
+        time. Raises TimeoutError where they do not catch up."""
+        now = self.now() + ms
+        self.set_clock(now, frozen=True)
+        until = time.monotonic() + _TIMEOUT
+        while self.stats(last=0)["streams"]["behind_ms"]:
+            if time.monotonic() > until:
+                raise TimeoutError(f"the streams do not catch up with {iso(now)}")
+            time.sleep(_LOOK)
+        return now
+
     def reset(self) -> None:
         """Forget faults, counts, used weight and bans."""
         self._control("POST", "reset", {})
@@ -164,7 +169,7 @@ class Sandbox:
         return truth.book(self._market(symbol, exchange), epoch_ms(moment), depth)
 
     def _market(self, symbol: str, exchange: str) -> Market:
-        if isinstance(self._runner, _InThread):
+        if isinstance(self._runner, InThread):
             app = self._runner.app
         else:
             # The same markets once more: they are made by rule.
@@ -184,98 +189,3 @@ class Sandbox:
         if response.status != 200:
             raise ValueError(f"{method} /_sandbox/{path}: {answer['error']}")
         return answer
-
-
-class _InThread:
-    """The server on an event loop of its own thread."""
-
-    def __init__(self, settings: Settings, host: str, port: int) -> None:
-        self.app = App(settings)
-        self.pid = os.getpid()
-        self._host = host
-        self._port = port
-        self._ready = Event()
-        self._error: OSError | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._done: asyncio.Event | None = None
-        self._thread = Thread(target=self._main, name="dccd-sandbox", daemon=True)
-
-    def start(self) -> int:
-        self._thread.start()
-        self._ready.wait()
-        if self._error is not None:
-            self._thread.join()
-            raise self._error
-        return self._port
-
-    def stop(self) -> None:
-        if self._loop is not None and self._done is not None:
-            self._loop.call_soon_threadsafe(self._done.set)
-        self._thread.join(_TIMEOUT)
-
-    def _main(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        finally:
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        server = Server(self.app)
-        self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
-        try:
-            self._port = server.start(self._host, self._port)
-        except OSError as error:
-            self._error = error
-            return
-        self._ready.set()
-        await self._done.wait()
-        await server.stop()
-
-
-class _InProcess:
-    """The server as a child process."""
-
-    def __init__(self, settings: Settings, host: str, port: int) -> None:
-        # Not by -m: that finds us only where we are installed or the working directory.
-        root = str(Path(__file__).resolve().parent.parent)
-        code = f"import sys; sys.path.insert(0, {root!r}); from dccd_sandbox.__main__ import main"
-        self._command = [sys.executable, "-c", f"{code}; sys.exit(main())", "--quiet"]
-        self._command += ["--host", host, "--port", str(port), *arguments(settings)]
-        self._child: subprocess.Popen[str] | None = None
-        self.pid = 0
-
-    def start(self) -> int:
-        # A file and no pipe: nobody reads what it says while it runs, and a full pipe stops it.
-        with TemporaryFile("w+", encoding="utf-8") as errors:
-            child = subprocess.Popen(
-                self._command, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
-            self._child, self.pid = child, child.pid
-            assert child.stdout is not None  # noqa: S101 -- it is a pipe
-            line = child.stdout.readline()
-            if not line:
-                self.stop()
-                errors.seek(0)
-                raise OSError(f"the sandbox did not start: {errors.read().strip()}")
-        return int(line.rpartition(":")[2])
-
-    def stop(self) -> None:
-        if self._child is None:
-            return
-        self._child.terminate()
-        try:
-            self._child.communicate(timeout=_TIMEOUT)
-        finally:
-            self._child.kill()
-
-
-def arguments(settings: Settings) -> list[str]:
-    """The command line that makes these settings."""
-    words = [f"--symbol={text}" for text in settings.symbols] or ["--no-symbols"]
-    words += [f"--candles={text}" for text in settings.candles]
-    words += [f"--many={settings.many}", f"--latency={settings.latency}", f"--seed={settings.seed}"]
-    words += [f"--weight-limit={settings.weight_limit}"]
-    words += [f"--speed={settings.speed}", f"--rate={settings.rate}"]
-    if settings.now is not None:
-        words.append(f"--now={iso(epoch_ms(settings.now))}")
-    return words + (["--frozen"] if settings.frozen else [])

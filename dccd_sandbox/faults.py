@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from dccd_sandbox.candles import CLOSE, HIGH, QUOTE, TIME, VOLUME, Rows
-from dccd_sandbox.http import HTML, Body, Reply, Request, http_date
+from dccd_sandbox.http import HTML, TEXT, Body, Reply, Request, http_date
 
 KINDS = (
     "429",
@@ -17,6 +17,7 @@ KINDS = (
     "cut",
     "truncated",
     "wrong",
+    "wrong_checksum",
     "empty",
     "missing_hour",
     "revised",
@@ -127,6 +128,8 @@ def _spoil(rule: Rule, reply: Reply, refuser: Refuser, choice: int, now_ms: int)
             return replace(reply, body=body)
         case "wrong":
             return _wrong(reply, choice)
+        case "wrong_checksum":
+            return _wrong_checksum(reply)
         case _:
             return _on_rows(rule.kind, reply, choice)
 
@@ -165,6 +168,18 @@ def _wrong(reply: Reply, choice: int) -> Reply:
         return replace(reply, status=200, body=Body(_PAGE % (text, text), HTML))
     shape = (b'{"status":"success","data":null}', b"null", b'[{"error":"busy"}]')[choice // 3 % 3]
     return replace(reply, status=200, body=Body(shape))
+
+
+def _wrong_checksum(reply: Reply) -> Reply | None:
+    """A published file without its ETag, a checksum file with other digits; None of all else."""
+    if not any(name == "etag" for name, _ in reply.headers):
+        return None
+    headers = tuple(header for header in reply.headers if header[0] != "etag")
+    if reply.body.kind != TEXT:
+        return replace(reply, headers=headers)
+    digits = reply.body.plain.translate(bytes.maketrans(b"0123456789", b"1234567890"))
+    name = reply.body.plain.partition(b" ")[2]
+    return replace(reply, headers=headers, body=Body(digits.partition(b" ")[0] + b" " + name, TEXT))
 
 
 def _on_rows(kind: str, reply: Reply, choice: int) -> Reply | None:

@@ -14,6 +14,7 @@ BODY_LIMIT = 4 * 1_024 * 1_024
 _WORTH_GZIP = 256
 JSON = "application/json;charset=UTF-8"
 HTML = "text/html; charset=utf-8"
+TEXT = "text/plain"
 
 
 class BadRequest(Exception):

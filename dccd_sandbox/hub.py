@@ -112,7 +112,8 @@ class Hub:
             for number, rule in enumerate(self.faults.rules)
         }
         load = None if self._pump is None else self._pump.report()
-        return {"exchanges": exchanges, "faults": hits, "load": load}
+        behind = max((self.clock.now() - socket.upto for socket in self.live), default=0)
+        return {"exchanges": exchanges, "faults": hits, "load": load, "behind_ms": behind}
 
 
 def _exchange(socket: WebSocket) -> str:

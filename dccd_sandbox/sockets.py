@@ -41,7 +41,7 @@ class WebSocket(asyncio.Protocol):
         self._poll: asyncio.TimerHandle | None = None
         self._times: deque[float] = deque()
         self._pinged = self._ponged = time.monotonic()
-        self._upto = 0
+        self.upto = 0
         self._ending = False
         self._drained = asyncio.Event()
         self._drained.set()
@@ -55,8 +55,8 @@ class WebSocket(asyncio.Protocol):
             else:
                 close = Close(fault.code, fault.reason)
                 asyncio.get_running_loop().call_later(fault.seconds, self.end, close)
-        self._upto = self._hub.moment(self)
-        self._say(lambda: self.stream.opened(self._upto))
+        self.upto = self._hub.moment(self)
+        self._say(lambda: self.stream.opened(self.upto))
         self._tick()
         if rest:
             self.data_received(rest)
@@ -145,9 +145,9 @@ class WebSocket(asyncio.Protocol):
         if self._ending:
             return
         now = self._hub.moment(self)
-        upto = min(now, self._upto + _STRIDE_MS)
+        upto = min(now, self.upto + _STRIDE_MS)
         if not self.loaded:
-            self._upto = upto
+            self.upto = upto
             self._say(lambda: self.stream.due(upto))
         self._keep_alive()
         loop = asyncio.get_running_loop()

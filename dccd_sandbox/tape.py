@@ -44,7 +44,7 @@ class Tape:
 
     def from_id(self, first: int, limit: int, now: int) -> Trades:
         """At most `limit` trades from an id on, that have happened at `now`."""
-        first = max(first, 0)
+        first = max(first, int(self._ids[0]))
         stop = min(first + limit, self.next_id(now))
         if stop <= first:
             return no_trades()
@@ -83,14 +83,16 @@ class Tape:
         return Tape(self._day0, self._ids, day)
 
     def within(self, start: int, stop: int) -> "Tape":
-        """The trades of [start, stop) ms as if there were no other; their ids begin at 0."""
+        """The trades of [start, stop) ms as if there were no other. Their ids begin below GROUP, so
+        that the fills of an order stay such."""
         first, last = self.next_id(start - 1), self.next_id(stop - 1)
+        gone = first // GROUP * GROUP
 
         def day(number: int) -> Trades:
             found = self.between(max(number * DAY_MS, start), min((number + 1) * DAY_MS, stop))
-            return replace(found, first_id=found.first_id - first)
+            return replace(found, first_id=found.first_id - gone)
 
-        return Tape(self._day0, np.clip(self._ids, first, last) - first, day)
+        return Tape(self._day0, np.clip(self._ids, first, last) - gone, day)
 
     @property
     def _last(self) -> int:

@@ -141,6 +141,7 @@ class Connection:
             self._down(cause)
             if self._rotated or self._ending.is_set():
                 break
+            # one that is refused again and again is tried ever more seldom
             held = time.monotonic() - began
             failures = 0 if held > self._timing.steady else failures + 1
             self._wait(failures)
@@ -157,13 +158,14 @@ class Connection:
         self._transport.close()
         self.connected = False
         links, self._links, self._session = self._links, None, None
-        if links is None:
-            return
         if not self._ending.is_set():
             log.warning("%s: %s", self.name, cause)
             self.problem = cause
-        for link in links.all():
+        for link in links.all() if links else []:
             link.feed.closed(link, cause)
+        for feed in self._feeds:
+            if not feed.live and not feed.tally.refused:
+                feed.tally.problem = cause
 
     def _live(self) -> str:
         """One life: connect, subscribe, listen; why it ended."""

@@ -45,8 +45,8 @@ class Ask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """How far a walk came: everything before `until` has been seen. `late` counts trades that
-    were not known and are older than a stream may be late; `clock` is the exchange's."""
+    """How far a walk came: everything before `until` has been seen. `late` counts trades after the
+    start that are older than a stream may be late; `clock` is the exchange's."""
 
     until: int
     late: int
@@ -100,10 +100,8 @@ class Healer:
         until, late, clock = hole.start, 0, 0
         for _ in range(pages):
             page, clock = self._page(exchange, feed, request)
-            wanted = [t for t in page.trades if _inside(t, hole)]
-            old = [t for t in wanted if t.time < clock - settle]
-            late += feed.fetched(old)
-            feed.fetched(wanted)
+            feed.fetched([trade for trade in page.trades if _inside(trade, hole)])
+            late += sum(hole.start < trade.time < clock - settle for trade in page.trades)
             if page.trades:
                 until = max(until, page.trades[-1].time)
             if page.next is None:

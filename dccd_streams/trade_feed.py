@@ -184,15 +184,14 @@ class TradeFeed(Feed):
                 self._live_at = None
                 self._ask_heal(Hole(start, None, cause))
 
-    def fetched(self, trades: list[Trade]) -> int:
-        """Trades that REST gave for a hole; how many were not known."""
+    def fetched(self, trades: list[Trade]) -> None:
+        """Trades that REST gave for a hole."""
         with self.lock:
             news = self._news(trades)
             self._store(news)
             if news:
                 self.tally.healed += len(news)
                 self.tally.count(len(news), news[-1].time, None)
-            return len(news)
 
     def was_quiet(self, until: int) -> None:
         """REST has no trade that the stream has not: nothing is missing up to its clock."""

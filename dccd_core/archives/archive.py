@@ -13,18 +13,19 @@ from dccd_core.archives.base import ArchiveError, ArchiveFile, Part, Refused, So
 from dccd_core.archives.choice import choose, worth_it
 from dccd_core.archives.download import Download, Host, HostDown
 from dccd_core.archives.lines import read_lines
-from dccd_core.archives.memory import Absent
-from dccd_core.archives.parts import Parts
+from dccd_core.archives.memory import LATE, Absent
+from dccd_core.archives.parts import Parts, joined
 from dccd_core.archives.ranges import RangedZips, key
 from dccd_core.archives.unpack import Text, open_cutout, open_text, verify
 from dccd_core.exchanges.base import Exchange, Instrument
 from dccd_core.exchanges.trades import TradesHistory
 from dccd_core.intervals import clip, subtract, union
 from dccd_core.limits import Cancelled
-from dccd_core.models import Channel, Series, Window
+from dccd_core.models import DAY, SECOND, Channel, Series, Window
 
 # Few enough to be polite, enough to hide a round trip; so many files wait on disk at most.
 THREADS = 3
+YEAR = 365 * DAY * SECOND
 _CHECKSUM = re.compile(r"([0-9a-f]{64}) [ *]?(\S+)")
 
 Fetched = tuple[Download, Text]
@@ -104,23 +105,35 @@ class Archive:
         self, series: Series, instrument: Instrument, missing: Sequence[Window]
     ) -> list[ArchiveFile]:
         """The files that would be asked for first, in order of time."""
-        windows = union(missing)
+        now = _now()
+        windows = clip(missing, Window(_beginning(self._source, instrument), now))
         if self._down or not windows or not self._source.offers(series):
             return []
-        now = _now()
         worth = worth_it(self._exchange, series, scarce=self._source.scarce)
-        candidates = (
-            file
+        offers = {
+            file.path: file
             for window in windows
             for file in self._source.files(series, instrument, window, now)
+        }
+        # where a month that is long past was not published, its days were not either
+        gone = [file.window for file in offers.values() if self._is_gone(file, now)]
+        left = [
+            file
+            for file in offers.values()
             if not self._is_past(series, file, now)
-        )
-        return choose({file.path: file for file in candidates}.values(), windows, worth)
+            and not any(w.start <= file.window.start and file.window.end <= w.end for w in gone)
+        ]
+        return choose(left, windows, worth)
 
     def fetch(
         self, series: Series, instrument: Instrument, missing: Sequence[Window]
     ) -> Iterator[Part | Refused]:
         """The rows of the missing windows that are published; see `dccd_core.archives`."""
+        return joined(self._items(series, instrument, missing), series)
+
+    def _items(
+        self, series: Series, instrument: Instrument, missing: Sequence[Window]
+    ) -> Iterator[Part | Refused]:
         left = union(missing)
         while chosen := self.files(series, instrument, left):
             for file, get in self._ahead(series, chosen):
@@ -142,6 +155,10 @@ class Archive:
             or self._absent.known(file.path, now)
             or (file.ranged and self._absent.known(key(file), now))
         )
+
+    def _is_gone(self, file: ArchiveFile, now: int) -> bool:
+        old = file.window.end < now - LATE
+        return old and not file.ranged and self._absent.known(file.path, now)
 
     def _ahead(
         self, series: Series, chosen: list[ArchiveFile]
@@ -238,6 +255,12 @@ def _drop(future: "Future[Fetched | None]") -> None:
     """Close the file of a download that nobody waits for any more."""
     if not future.cancelled() and future.exception() is None and (found := future.result()):
         found[0].file.close()
+
+
+def _beginning(source: Source, instrument: Instrument) -> int:
+    """Before when nothing is asked for: a market may have traded well before it was listed."""
+    listed = instrument.listed
+    return source.since if listed is None else max(source.since, listed - YEAR)
 
 
 def _now() -> int:

@@ -25,7 +25,7 @@ class Part:
 
     `rows` has the frozen schema of the series' channel, in order. `covered` lies inside the
     period; times in it without a row are an answer (nothing was traded), times outside are still
-    missing. `file` is where it comes from.
+    missing. `file` is where it comes from, of several the last.
     """
 
     period: str
@@ -81,13 +81,14 @@ class ArchiveFile:
 class Source(ABC):
     """The published files of one exchange.
 
-    `scarce`: REST does not have it, so that a file is worth it for a single row. `omits_empty`:
-    candles without trades are left out of the files; where the exchange itself has flat ones
-    (`fills_empty`), they are put in again.
+    `since`: nothing is published of what was before, in microseconds. `scarce`: REST does not have
+    it, so that a file is worth it for a single row. `omits_empty`: candles without trades are left
+    out of the files; where the exchange itself has flat ones (`fills_empty`), they are put in.
     """
 
     exchange: ClassVar[str]
     url: ClassVar[str]
+    since: ClassVar[int]
     scarce: ClassVar[bool] = False
     omits_empty: ClassVar[bool] = False
 

@@ -9,9 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dccd_core.archives.base import ArchiveError, ArchiveFile, Layout, Source
-from dccd_core.archives.calendar import days, months
+from dccd_core.archives.calendar import days, first_of, months
 from dccd_core.archives.rows import candle_rows, scaled_times, trade_rows
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import DAY, SECOND, Channel, Series, Window, moment, span_label
@@ -57,6 +58,7 @@ class BinanceSpot(Source):
 
     exchange = "binance"
     url = "https://data.binance.vision"
+    since = first_of(2017, 7)
     market: ClassVar[str] = "spot"
     trades: ClassVar[str] = "trades"
     trades_layout: ClassVar[Layout] = TRADES
@@ -102,15 +104,16 @@ class BinanceSpot(Source):
         """Volumes are in base units; the buyer is the maker where the taker sold."""
         if series.channel is Channel.OHLC:
             return _candles(lines, series)
-        maker = lines.column("maker").to_numpy()
+        buy = pc.invert(lines.column("maker"))
         times, ids = scaled_times(lines.column("time")), lines.column("id")
-        return trade_rows(times, ids, lines.column("price"), lines.column("qty"), ~maker)
+        return trade_rows(times, ids, lines.column("price"), lines.column("qty"), buy)
 
 
 class BinanceUsdmArchive(BinanceSpot):
     """USD-M: candles, and trades as the exchange aggregates them, as its REST and stream do."""
 
     exchange = "binance_usdm"
+    since = first_of(2019, 9)
     market = "futures/um"
     trades = "aggTrades"
     trades_layout = AGG_TRADES

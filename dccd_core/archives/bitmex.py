@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dccd_core.archives.base import ArchiveError, ArchiveFile, Layout, Source
-from dccd_core.archives.calendar import days
+from dccd_core.archives.calendar import days, first_of
 from dccd_core.archives.rows import bought, trade_rows
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import SECOND, Channel, Series, Window
@@ -38,6 +38,7 @@ class BitmexTrades(Source):
 
     exchange = "bitmex"
     url = "https://public.bitmex.com"
+    since = first_of(2014, 11)
 
     def offers(self, series: Series) -> bool:
         """Trades."""

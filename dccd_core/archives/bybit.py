@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dccd_core.archives.base import ArchiveError, ArchiveFile, Layout, Source
-from dccd_core.archives.calendar import days
-from dccd_core.archives.rows import bought, scaled_times, trade_rows
+from dccd_core.archives.calendar import days, first_of
+from dccd_core.archives.rows import base_units, bought, scaled_times, trade_rows
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import SECOND, Channel, Series, Window
 
@@ -49,6 +49,7 @@ class BybitTrades(Source):
 
     exchange = "bybit"
     url = "https://public.bybit.com"
+    since = first_of(2019, 10)
     scarce = True
 
     def offers(self, series: Series) -> bool:
@@ -83,5 +84,5 @@ class BybitTrades(Source):
         if not pc.all(pc.equal(lines.column("symbol"), symbol), min_count=0).as_py():
             raise ArchiveError(f"a trade of another market than {symbol}")
         times = np.rint(lines.column("timestamp").to_numpy() * SECOND).astype(np.int64)
-        amount = pc.multiply(lines.column("size"), instrument.size)
+        amount = base_units(lines.column("size"), price, instrument)
         return trade_rows(times, lines.column("trdMatchID"), price, amount, buy)

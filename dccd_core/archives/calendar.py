@@ -6,6 +6,11 @@ from datetime import UTC, datetime
 from dccd_core.models import DAY, SECOND, Window, microseconds, moment
 
 
+def first_of(year: int, month: int = 1) -> int:
+    """The first moment of a month."""
+    return microseconds(datetime(year, month, 1, tzinfo=UTC))
+
+
 def days(window: Window, shift: int = 0) -> Iterator[tuple[str, Window]]:
     """Each day that a window touches, by its name 2026-01-31; `shift` is how many seconds a day
     begins before that of UTC."""
@@ -39,4 +44,4 @@ def _steps(window: Window, size: int) -> Iterator[Window]:
 
 
 def _month(number: int) -> int:
-    return microseconds(datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC))
+    return first_of(number // 12, number % 12 + 1)

@@ -6,20 +6,18 @@ low, close, volume, trades. Intervals without trades are left out.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from dccd_core.archives.base import ArchiveFile, Layout, Source
-from dccd_core.archives.calendar import quarters
+from dccd_core.archives.calendar import first_of, quarters
 from dccd_core.archives.rows import candle_rows
 from dccd_core.exchanges.base import Instrument
-from dccd_core.models import SECOND, Channel, Series, Window, microseconds
+from dccd_core.models import SECOND, Channel, Series, Window
 
 MINUTES = {60: 1, 300: 5, 900: 15, 1_800: 30, 3_600: 60, 14_400: 240, 43_200: 720, 86_400: 1_440}
-BEGINNING = microseconds(datetime(2013, 1, 1, tzinfo=UTC))
 # Those of single quarters are known from 2024Q4 on.
-FIRST_QUARTER = microseconds(datetime(2024, 10, 1, tzinfo=UTC))
+FIRST_QUARTER = first_of(2024, 10)
 # The newest zip of all quarters is looked for among so many.
 RECENT = 4
 FOLDER = "marketing/institutions"
@@ -42,6 +40,7 @@ class KrakenOhlcvt(Source):
 
     exchange = "kraken"
     url = "https://assets.kraken.com"
+    since = first_of(2013)
     scarce = True
     omits_empty = True
 
@@ -55,7 +54,7 @@ class KrakenOhlcvt(Source):
         """The zips of all quarters, newest first, then those of single quarters."""
         ended = [q for q in quarters(Window(FIRST_QUARTER, now)) if q[1].end <= now]
         for name, quarter in ended[: -RECENT - 1 : -1]:
-            everything = Window(BEGINNING, quarter.end)
+            everything = Window(self.since, quarter.end)
             yield self._file(series, instrument, f"Full_{name}", everything, PARTS)
         for name, quarter in ended:
             if quarter.start < window.end and quarter.end > window.start:

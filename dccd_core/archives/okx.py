@@ -7,11 +7,10 @@ with Chinese beside it ("trade_id/…"). There are no checksums.
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dccd_core.archives.base import ArchiveFile, Layout, Source
-from dccd_core.archives.calendar import days
-from dccd_core.archives.rows import bought, scaled_times, trade_rows
+from dccd_core.archives.calendar import days, first_of
+from dccd_core.archives.rows import base_units, bought, scaled_times, trade_rows
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import DAY, SECOND, Channel, Series, Window
 
@@ -36,6 +35,7 @@ class OkxTrades(Source):
 
     exchange = "okx"
     url = "https://static.okx.com"
+    since = first_of(2021, 9)
 
     def offers(self, series: Series) -> bool:
         """Trades."""
@@ -60,6 +60,6 @@ class OkxTrades(Source):
     ) -> pa.Table:
         """Sizes of derivatives count contracts."""
         times = scaled_times(lines.column("created_time"))
-        amount = pc.multiply(lines.column("size"), instrument.size)
+        amount = base_units(lines.column("size"), lines.column("price"), instrument)
         buy, price = bought(lines.column("side")), lines.column("price")
         return trade_rows(times, lines.column("trade_id"), price, amount, buy)

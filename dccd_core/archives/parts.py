@@ -6,18 +6,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dccd_core.archives.base import ArchiveError, ArchiveFile, Part
+from dccd_core.archives.base import ArchiveError, ArchiveFile, Part, Refused
+from dccd_core.archives.ids import Ids
 from dccd_core.archives.rows import (
     check_grid,
     check_times,
     flat_filled,
-    id_holes,
     in_order,
     runs,
 )
-from dccd_core.intervals import clip, subtract
+from dccd_core.intervals import clip, subtract, union
+from dccd_core.limits import Cancelled
 from dccd_core.models import SECOND, Channel, Series, Window
 from dccd_core.store.schemas import SCHEMAS, bits, table_times
+
+# A year of 1 m candles, 40 MB.
+MOST_ROWS = 530_000
 
 
 class Parts:
@@ -41,6 +45,7 @@ class Parts:
         self._contiguous, self._fill_empty = contiguous, fill_empty
         self._open: dict[str, list[pa.Table]] = {}
         self._done: set[str] = set()
+        self._ids = Ids()
         self._holes: list[Window] = []
         self._last: pa.Table | None = None
 
@@ -50,7 +55,7 @@ class Parts:
             return
         check_times(rows, self._file.window)
         if self._contiguous:
-            self._look_for_holes(rows)
+            self._holes += self._ids.holes(rows)
         if self._fill_empty:
             rows = self._filled(rows)
         times = table_times(rows)
@@ -69,11 +74,6 @@ class Parts:
             part = self._part(period)
             if part.covered:
                 yield part
-
-    def _look_for_holes(self, rows: pa.Table) -> None:
-        joined = rows if self._last is None else pa.concat_tables([self._last, rows])
-        self._holes += id_holes(joined)
-        self._last = rows.slice(rows.num_rows - 1)
 
     def _filled(self, rows: pa.Table) -> pa.Table:
         joined = rows if self._last is None else pa.concat_tables([self._last, rows])
@@ -104,6 +104,34 @@ class Parts:
             return runs(table_times(rows), self._series.span * SECOND)
         inside = clip(clip(self._wanted, self._series.period_window(period)), self._file.window)
         return subtract(inside, self._holes)
+
+
+def joined(items: Iterator[Part | Refused], series: Series) -> Iterator[Part | Refused]:
+    """The same with candles of several files as one part, as long as they are of one period: each
+    part that is stored costs its file anew. After a cancel what was held comes first."""
+    held: list[Part] = []
+    try:
+        for item in items:
+            if isinstance(item, Refused) or series.channel is not Channel.OHLC:
+                yield item
+                continue
+            rows = sum(part.rows.num_rows for part in held)
+            if held and (held[0].period != item.period or rows >= MOST_ROWS):
+                yield _one(held)
+                held = []
+            held.append(item)
+    except Cancelled:
+        if held:
+            yield _one(held)
+        raise
+    if held:
+        yield _one(held)
+
+
+def _one(parts: list[Part]) -> Part:
+    rows = in_order(pa.concat_tables([part.rows for part in parts]))
+    covered = union(window for part in parts for window in part.covered)
+    return Part(parts[0].period, rows, covered, parts[-1].file)
 
 
 def _between(rows: pa.Table, times: NDArray[np.int64], window: Window) -> pa.Table:

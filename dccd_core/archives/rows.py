@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dccd_core.archives.base import ArchiveError
+from dccd_core.exchanges.base import Instrument
 from dccd_core.models import SECOND, Channel, Series, Window, iso
 from dccd_core.store.schemas import SCHEMAS, array, table_times
 
@@ -45,11 +46,12 @@ def candle_rows(time: NDArray[np.int64], columns: dict[str, Any]) -> pa.Table:
 
 
 def trade_rows(
-    time: NDArray[np.int64], ids: Any, price: Any, amount: Any, buy: NDArray[np.bool_]
+    time: NDArray[np.int64], ids: Any, price: Any, amount: Any, buy: pa.ChunkedArray
 ) -> pa.Table:
     """Trades of the frozen schema, which nobody received live."""
     schema = SCHEMAS[Channel.TRADES]
-    code = array(np.where(buy, 0, 1).astype(np.int8), pa.int8())
+    # booleans become numbers in Arrow: taking them out to numpy would import pandas
+    code = pc.invert(buy).combine_chunks().cast(pa.int8())
     side = pa.DictionaryArray.from_arrays(code, SIDES)
     given = {
         "time": array(time),
@@ -63,12 +65,25 @@ def trade_rows(
     return _finite(pa.Table.from_arrays(arrays, schema=schema))
 
 
-def bought(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+def bought(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Whether the taker bought, from the words buy and sell in any case."""
     words = pc.utf8_lower(column)
     if not pc.all(pc.is_in(words, SIDES), min_count=0).as_py():
         raise ArchiveError("a side that is neither buy nor sell")
-    return pc.equal(words, "buy").to_numpy()  # type: ignore[no-any-return]
+    return pc.equal(words, "buy")
+
+
+def base_units(
+    sizes: pa.ChunkedArray, prices: pa.ChunkedArray, market: Instrument
+) -> pa.ChunkedArray:
+    """Sizes in contracts as amounts in base units; where a contract is one, as they are."""
+    if market.inverse:
+        return pc.divide(pc.multiply(sizes, market.size), prices)
+    if market.size == 1:
+        return sizes
+    # 7 contracts of 0.01 are not 0.07000000000000001
+    amounts = [round(size * market.size, 12) for size in sizes.to_numpy().tolist()]
+    return array(np.array(amounts, np.float64), _FLOAT)
 
 
 def _cast(column: Any, kind: pa.DataType) -> Any:
@@ -130,19 +145,6 @@ def runs(times: NDArray[np.int64], step: int) -> list[Window]:
     starts = times[np.concatenate(([0], breaks + 1))]
     ends = times[np.concatenate((breaks, [len(times) - 1]))] + step
     return [Window(int(a), int(b)) for a, b in zip(starts, ends, strict=True)]
-
-
-def id_holes(rows: pa.Table) -> list[Window]:
-    """Between which times trades are absent, where ids follow each other without a hole.
-
-    ArchiveError if they do not ascend.
-    """
-    ids = rows.column("trade_id").cast(pa.int64()).to_numpy()
-    steps = np.diff(ids)
-    if (steps <= 0).any():
-        raise ArchiveError("trade ids do not ascend")
-    times = table_times(rows)
-    return [Window(int(times[i]), int(times[i + 1]) + 1) for i in np.flatnonzero(steps > 1)]
 
 
 def flat_filled(rows: pa.Table, before: pa.Table | None, series: Series) -> pa.Table:

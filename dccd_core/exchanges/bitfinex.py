@@ -181,7 +181,7 @@ class Bitfinex(Exchange, TradesHistory, Depth, Live):
     trades_weight = 2.0  # 15 a minute, half as many as candles
     depths = LENGTHS
 
-    ws_url = "wss://api-pub.bitfinex.com/ws"
+    ws_url = "wss://api-pub.bitfinex.com"
     # https://docs.bitfinex.com/docs/ws-general: 25 channels a connection, 20 connections a minute.
     # How many messages may be sent is not said.
     live_limits = LiveLimits(streams=25, messages=25, seconds=1, connects=20, connect_seconds=60)
@@ -293,7 +293,7 @@ class Bitfinex(Exchange, TradesHistory, Depth, Live):
 
     def live_path(self, subscription: Subscription) -> str:
         """One connection for all."""
-        return "/2"
+        return "/ws/2"
 
     def session(self) -> Session:
         """The only kind of connection."""
@@ -326,7 +326,8 @@ class BitfinexSession(Session):
         elif one.channel is Channel.TRADES:
             question = {"channel": "trades", "symbol": name}
         else:
-            wanted = one.depth or LENGTHS[-1]
+            # of fewer than 25 levels no checksum could be made
+            wanted = max(one.depth or LENGTHS[-1], 25)
             length = next((n for n in LENGTHS if n >= wanted), LENGTHS[-1])
             question = {"channel": "book", "symbol": name}
             question |= {"prec": "P0", "freq": "F0", "len": str(length)}

@@ -166,7 +166,6 @@ class Bitmex(Exchange, TradesHistory, Depth, Live):
     gapless = True
     opens_at_last_close = True
     channels = frozenset({Channel.OHLC, Channel.TRADES, Channel.BOOK, Channel.BOOK_DELTAS})
-
     contiguous = False
     reach = None
     trades_page = MOST_TRADES
@@ -298,15 +297,15 @@ class Bitmex(Exchange, TradesHistory, Depth, Live):
 
 
 class BitmexSession(Session):
-    """Tables that begin with a partial; later its rows are named by their ids. There are no numbers
-    and no checksums: that a message was lost shows only by an unknown id."""
+    """Tables that begin with a partial, whose rows are later named by their ids. There are no
+    numbers and checksums: that a message was lost shows only by an unknown id."""
 
     def __init__(self) -> None:
         self._asked: dict[str, Subscription] = {}
         self._unfit: list[Subscription] = []
         self._markets: dict[str, Instrument] = {}
         # the price of each level's id, of the markets whose partial has come
-        self._prices: dict[str, dict[int, float]] = {}
+        self._prices: dict[str, dict[tuple[int, str], float]] = {}
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> list[bytes]:
         """A message for each feed: a refusal does not say which of several it is of."""
@@ -366,7 +365,7 @@ class BitmexSession(Session):
         market = self._markets.get(str(message.filter.get("symbol")))
         if market is None:
             raise BadAnswer("BitMEX: a book of no market that was asked for")
-        self._prices[market.name] = {row.id: row.price for row in rows}
+        self._prices[market.name] = {(row.id, row.side): row.price for row in rows}
         change = BookChange(True, *_sides(rows, market), received, _newest(rows))
         inbox.books[market.name].append(change)
 
@@ -438,13 +437,14 @@ def _trade(row: Row, received: int | None) -> Trade:
     return Trade(time, received, row.id, row.price, row.home_notional, buy)
 
 
-def _price(row: Gone, prices: dict[int, float]) -> float | None:
+def _price(row: Gone, prices: dict[tuple[int, str], float]) -> float | None:
     """What a level's id stands for, None if that is not known; what is new or gone is noted."""
+    key = row.id, row.side
     if isinstance(row, Level):
-        prices[row.id] = row.price
-    price = prices.get(row.id)
+        prices[key] = row.price
+    price = prices.get(key)
     if price is not None and not isinstance(row, Resized):
-        del prices[row.id]
+        del prices[key]
     return price
 
 

@@ -305,7 +305,7 @@ class Kraken(Exchange, TradesHistory, Depth, Live):
         return Book(bids, asks, None, None)
 
     def live_path(self, subscription: Subscription) -> str:
-        """Version 2. A connection takes one span of candles of a market: each has one of its own."""
+        """Version 2. A connection takes one span of candles a market, so that each has its own."""
         own = subscription.channel is Channel.OHLC and subscription.span != 60
         return f"/v2?interval={subscription.span // 60}" if own else "/v2"
 
@@ -494,7 +494,8 @@ def _instrument(pair: Pair) -> Instrument:
     base, slash, quote = (pair.wsname or "").partition("/")
     if not slash:
         raise BadAnswer(f"Kraken: {pair.altname} without a name of its two codes")
-    symbol = Symbol(ALIASES.get(base, base), ALIASES.get(quote, quote))
+    codes = {base: base, quote: quote} | ALIASES
+    symbol = Symbol(codes[base], codes[quote])
     traded, price, amount = pair.status in TRADED, pair.pair_decimals, pair.lot_decimals
     return Instrument(symbol, pair.altname, traded, price_digits=price, amount_digits=amount)
 

@@ -197,7 +197,7 @@ class Okx(Exchange, TradesHistory, Depth, Live):
     trades_weight = 1.0
     depths = (1, 5, 50, 400)
 
-    ws_url = "wss://ws.okx.com:8443/ws/v5"
+    ws_url = "wss://ws.okx.com:8443"
     # https://www.okx.com/docs-v5/en/#overview-websocket-connect: a ping before 30 seconds of
     # silence. Within the hour 200 feeds, each asked for alone, may also end and come back.
     live_limits = LiveLimits(
@@ -324,7 +324,7 @@ class Okx(Exchange, TradesHistory, Depth, Live):
 
     def live_path(self, subscription: Subscription) -> str:
         """Candles and single trades are called business; neither needs a key."""
-        return "/public" if subscription.channel is Channel.BOOK else "/business"
+        return "/ws/v5/" + ("public" if subscription.channel is Channel.BOOK else "business")
 
     def session(self) -> Session:
         """A connection of either kind."""

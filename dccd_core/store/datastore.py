@@ -178,7 +178,7 @@ class DataStore:
 
     def inventory_rows(self) -> list[InventoryRow]:
         """The inventory as objects."""
-        return read_inventory(self.root)
+        return read_inventory(self.root, self.private / "inventory.msgpack")
 
     def times(self, series: Series | str, window: Window | None = None) -> NDArray[np.int64]:
         """The stored times, in microseconds and in order, of the periods that a window touches."""

@@ -5,6 +5,7 @@ done again. What one series cannot store stays in the journal, and the others go
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from dccd_core.store import files, frames
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.footer import clip_losses
 from dccd_core.store.gather import Gathered, Gathering, by_period
-from dccd_core.store.journal import Damage, closed_segments, recover
+from dccd_core.store.journal import Damage, closed_segments, journals, recover
 from dccd_core.store.period import Merged
 from dccd_core.store.schemas import Loss, SchemaError
 
@@ -63,17 +64,20 @@ def fold(store: DataStore, *, closed_only: bool = True) -> Folded:
     """Merge the closed segments into the daily files and remove them.
 
     Without `closed_only` the segment of a dead writer too; files.BusyError if the writer lives.
+    What dead services left that had a part of the work is folded as well.
     OSError if not even the journal can be written: then all that was not stored is still there.
     """
     folded = Folded()
-    if not store.journal.is_dir():
-        return folded
     if not closed_only:
         recover(store.journal)
-    with files.lock(store.journal / "fold.lock"):
-        files.clean(store.journal)
-        for batch in _batches(closed_segments(store.journal)):
-            _fold(store, batch, folded)
+    for folder in journals(store.journal):
+        if folder != store.journal:
+            with suppress(files.BusyError):  # a service that has its own part writes here
+                recover(folder)
+        with files.lock(folder / "fold.lock"):
+            files.clean(folder)
+            for batch in _batches(closed_segments(folder)):
+                _fold(store, batch, folded)
     return folded
 
 

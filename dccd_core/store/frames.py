@@ -6,25 +6,20 @@ in msgpack. Every frame names its series, so that a damaged one costs itself and
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from dccd_core.exchanges.live import BookChange, LiveCandle
-from dccd_core.exchanges.trades import Trade
 from dccd_core.models import Channel, Series
+from dccd_core.store.packed import PackedTrades
 from dccd_core.store.schemas import BookRow
 
 _MARK = b"\xd7dj1"  # 1 is the version of the frames
 _HEAD = struct.Struct("<4sII")
 _LENGTH = struct.Struct("<I")
-
-
-class Trades(msgspec.Struct, array_like=True, tag=1):
-    """Trades of a frame."""
-
-    rows: list[Trade]
 
 
 class Candles(msgspec.Struct, array_like=True, tag=2):
@@ -60,10 +55,10 @@ class Lost(msgspec.Struct, array_like=True, tag=6):
     cause: str
 
 
-Rows = Trades | Candles | Books | Changes
+Rows = PackedTrades | Candles | Books | Changes
 Content = Rows | Covered | Lost
-ROWS = {
-    Channel.TRADES: Trades,
+ROWS: dict[Channel, Callable[[Any], Rows]] = {
+    Channel.TRADES: PackedTrades.of,
     Channel.LIVE_OHLC: Candles,
     Channel.BOOK: Books,
     Channel.BOOK_DELTAS: Changes,
@@ -82,8 +77,10 @@ class Frame:
     body: memoryview
 
     def content(self) -> Content:
-        """The rows or the mark; msgspec.MsgspecError if they are none of ours."""
+        """The rows or the mark; ValueError if they are none of ours."""
         found: Content = _decoder.decode(self.body)
+        if isinstance(found, PackedTrades) and not found.whole():
+            raise ValueError("columns of different lengths")
         return found
 
 

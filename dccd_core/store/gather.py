@@ -12,9 +12,10 @@ import pyarrow as pa
 from dccd_core.models import DAY, SECOND, Series, Window
 from dccd_core.store import frames
 from dccd_core.store.frames import Frame, Hole
-from dccd_core.store.journal import Damage, read_segment, segments
+from dccd_core.store.journal import Damage, journals, read_segment, segments
+from dccd_core.store.packed import PackedTrades
 from dccd_core.store.rows import arrange
-from dccd_core.store.schemas import TABLES, Loss, empty_table, table_times
+from dccd_core.store.schemas import TABLES, Loss, empty_table, packed_table, table_times
 
 DAMAGED = "the journal was damaged"
 _TABLE_ROWS = 20_000
@@ -34,6 +35,8 @@ class Gathered:
     lost: list[Loss] = field(default_factory=list)
     _tables: list[pa.Table] = field(default_factory=list)
     _rows: list[tuple[object, ...]] = field(default_factory=list)
+    _trades: list[PackedTrades] = field(default_factory=list)
+    _count: int = 0
 
     def add(self, content: frames.Content) -> None:
         """Take what a frame has."""
@@ -42,9 +45,17 @@ class Gathered:
         elif isinstance(content, frames.Covered):
             self._cover(Window(content.start, content.end))
         else:
-            self._rows += content.rows
-            if len(self._rows) >= _TABLE_ROWS:
+            self._take(content)
+            if self._count >= _TABLE_ROWS:
                 self._flush()
+
+    def _take(self, rows: frames.Rows) -> None:
+        if isinstance(rows, PackedTrades):
+            self._trades.append(rows)
+            self._count += len(rows)
+        else:
+            self._rows += rows.rows
+            self._count += len(rows.rows)
 
     def _cover(self, window: Window) -> None:
         if self.doubt:
@@ -67,8 +78,11 @@ class Gathered:
 
     def _flush(self) -> None:
         """Rows take a tenth of the memory as a table."""
-        self._tables.append(TABLES[self.series.channel](self._rows))
-        self._rows = []
+        if self._trades:
+            self._tables.append(packed_table(self._trades))
+        if self._rows:
+            self._tables.append(TABLES[self.series.channel](self._rows))
+        self._rows, self._trades, self._count = [], [], 0
 
 
 @dataclass(slots=True)
@@ -111,7 +125,7 @@ class JournalReader:
         Read this before the files: what is folded in between is in them, and here too.
         """
         found = Gathered(series)
-        for path in segments(self._folder):
+        for path in (path for one in journals(self._folder) for path in segments(one)):
             for frame in self._frames(path, str(series).encode()):
                 if frame is None:
                     found.damaged()

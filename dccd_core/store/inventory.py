@@ -4,6 +4,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +14,7 @@ from dccd_core.models import Series, Window, moment, span_label
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.footer import Footer, ledger
 from dccd_core.store.gaps import GapKind, find_losses
+from dccd_core.store.index import Index, Known, State
 from dccd_core.store.period import Period
 from dccd_core.store.schemas import CANDLES, SchemaError
 
@@ -64,19 +66,23 @@ class InventoryRow:
         }
 
 
-def read_inventory(root: Path) -> list[InventoryRow]:
-    """All series below a data path, sorted."""
+def read_inventory(root: Path, index: Path) -> list[InventoryRow]:
+    """All series below a data path, sorted; `index` is where to remember footers."""
     found = sorted(_series(root), key=lambda item: _order(item[0]))
-    return [row for series, stems in found for row in _rows(root, series, stems)]
+    known = Index(index)
+    rows = [row for series, stems in found for row in _rows(root, known, series, stems)]
+    if found:
+        known.save()
+    return rows
 
 
 def _order(series: Series) -> tuple[str, str, str, int]:
     return (series.exchange, str(series.channel), series.symbol.slug, series.span)
 
 
-def _series(root: Path) -> Iterator[tuple[Series, dict[str, set[str]]]]:
-    """Every folder of a series, as `exchange/trades/PAIR`, and its files' names by stem."""
-    stems: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+def _series(root: Path) -> Iterator[tuple[Series, dict[str, State]]]:
+    """Every folder of a series, as `exchange/trades/PAIR`, and the state of its files by stem."""
+    stems: dict[str, dict[str, State]] = defaultdict(lambda: defaultdict(tuple))
     base = len(str(root)) + 1
     pending = [str(root)] if root.exists() else []
     while pending:
@@ -85,7 +91,9 @@ def _series(root: Path) -> Iterator[tuple[Series, dict[str, set[str]]]]:
                 name = entry.name
                 if name.endswith((".parquet", ".fold")):
                     folder = entry.path[base : -len(name) - 1]
-                    stems[folder][name.lstrip(".").split(".")[0]].add(name)
+                    stat = entry.stat(follow_symlinks=False)
+                    state = (name, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+                    stems[folder][name.lstrip(".").split(".")[0]] += (state,)
                 elif not name.startswith(".") and entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
     for folder, found in stems.items():
@@ -105,16 +113,16 @@ def _parse(folder: str) -> Series | None:
     return series if bool(series.span) == (series.channel in CANDLES) else None
 
 
-def _rows(root: Path, series: Series, stems: dict[str, set[str]]) -> Iterator[InventoryRow]:
-    parts = []
-    folder = root / series.path
-    for stem, names in stems.items():
-        period = Period(folder, series, stem)
+def _rows(
+    root: Path, index: Index, series: Series, stems: dict[str, State]
+) -> Iterator[InventoryRow]:
+    parts, key = list[Known](), str(series)
+    for stem, state in stems.items():
         try:
-            alone = names == {period.main.name}
-            parts += period.open_main() if alone else period.open()
+            read = partial(_read, root, series, stem)
+            parts += index.parts(f"{key}/{stem}", tuple(sorted(state)), read)
         except (UnreadableError, SchemaError, OSError) as error:
-            size = sum(path.lstat().st_size for path in period.paths())
+            size = sum(size for *_, size in state)
             yield InventoryRow(series, None, None, 0, 0, 0, 0, 0, size, f"{stem}: {error}")
     footers = [part.footer for part in parts]
     first = min((f.first for f in footers if f.first is not None), default=None)
@@ -134,6 +142,11 @@ def _rows(root: Path, series: Series, stems: dict[str, set[str]]) -> Iterator[In
         insane=sum(f.insane for f in footers),
         bytes=sum(part.bytes for part in parts),
     )
+
+
+def _read(root: Path, series: Series, stem: str) -> tuple[Known, ...]:
+    parts = Period(root / series.path, series, stem).open()
+    return tuple(Known(part.rows, part.bytes, part.footer) for part in parts)
 
 
 def _holes(series: Series, footers: list[Footer], between: Window, rows: int) -> tuple[int, int]:

@@ -197,10 +197,19 @@ def _close_segment(path: Path) -> Path:
     return closed
 
 
+def journals(folder: Path) -> list[Path]:
+    """The folder of the journal, and those below it of services that share the work."""
+    if not folder.is_dir():
+        return []
+    return [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+
+
 def segments(folder: Path) -> list[Path]:
     """All segments, oldest first."""
-    found = [*folder.glob("*.closed"), *folder.glob("*.open")]
-    return sorted((path for path in found if path.stem.isdigit()), key=_number)
+    # open ones first: one that is closed meanwhile is seen twice, in the other order not at all
+    found = [*folder.glob("*.open"), *folder.glob("*.closed")]
+    by_number = {_number(path): path for path in found if path.stem.isdigit()}
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def closed_segments(folder: Path) -> list[Path]:

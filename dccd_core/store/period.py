@@ -128,11 +128,6 @@ class Period:
             # a tail alone: someone removed the main file, but what is left is still data
             return [part for part in (main, tail) if part]
 
-    def open_main(self) -> list[Part]:
-        """The main file alone, for one who has just seen that it is: a tail that appears in this
-        moment is left out."""
-        return [Part(self.main, *self._read(self.main), os.stat(self.main).st_size)]  # noqa: PTH116
-
     def _state(self) -> dict[Path, tuple[int, int, int]]:
         """Which files are there, and what tells one content from another; the size is last."""
         found = {}

@@ -151,6 +151,9 @@ def _replace(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
 def _versions(channel: Channel, rows: pa.Table) -> _Versions:
     """Which rows are one and the same."""
     keys = _keys(channel, rows)
+    if len(keys) == 1 and (np.diff(keys[0]) > 0).all():
+        every, none = np.arange(rows.num_rows), np.empty(0, np.int64)
+        return _Versions(every, every, none, none, none)
     order = np.lexsort(keys[::-1])  # stable: versions of one row stay in their order
     starts = np.ones(len(order), np.bool_)
     if len(order):
@@ -175,11 +178,17 @@ def _versions(channel: Channel, rows: pa.Table) -> _Versions:
 def _keys(channel: Channel, rows: pa.Table) -> list[Integers]:
     """Columns of integers which are equal where rows are the same."""
     if channel is Channel.TRADES:
-        ids = rows.column("trade_id").combine_chunks()
-        return [integers(pa.chunked_array([pc.index_in(ids, value_set=ids)]))]
+        ids = rows.column("trade_id")
+        numbers = id_numbers(ids)
+        return [_codes(ids) if numbers is None else numbers]
     if channel in (Channel.BOOK, Channel.BOOK_DELTAS):
         return [integers(rows.column(name)) for name in _TIMES]
     return [table_times(rows)]
+
+
+def _codes(ids: pa.ChunkedArray) -> Integers:
+    """An integer for each text."""
+    return integers(pa.chunked_array([ids.combine_chunks().dictionary_encode().indices]))
 
 
 def _order(channel: Channel, rows: pa.Table) -> Integers:
@@ -194,11 +203,13 @@ def _order(channel: Channel, rows: pa.Table) -> Integers:
 
 
 def id_numbers(ids: pa.ChunkedArray) -> Integers | None:
-    """Trade ids as numbers, None if one of them is none."""
+    """Trade ids as numbers, None if one of them is none, or written in another way, as 007."""
     try:
-        return integers(ids)
+        numbers = ids.cast(pa.int64())
     except pa.ArrowInvalid:
         return None
+    plain = pc.all(pc.equal(numbers.cast(pa.string()), ids)).as_py()
+    return integers(numbers) if plain is not False else None
 
 
 def _another(channel: Channel, rows: pa.Table, versions: _Versions) -> Mask:

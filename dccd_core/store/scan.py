@@ -11,6 +11,7 @@ from dccd_core.store.period import Part
 from dccd_core.store.rows import combine, margin
 from dccd_core.store.schemas import empty_table, table_times
 
+_FUTURE = 2**62
 Sources = Callable[[], Iterator[tuple[list[Part], pa.Table | None]]]
 """The open files of each period, oldest first, and the rows that wait to be folded into them."""
 
@@ -47,15 +48,33 @@ def _tables(
     """One row group at a time; those that waiting rows reach into are put together with them."""
     wanted = columns and [*columns, *(["time"] if "time" not in columns else [])]
     for parts, waiting in sources():
-        held = [] if waiting is None else [waiting.slice(0, 0)]
-        for part in parts:
-            reached = [] if waiting is None else part.groups(_reach(channel, waiting))
-            for group in part.groups(window):
-                if group not in reached:
-                    yield part.read_groups([group], wanted)
-            held += [part.read_groups(reached)] if reached else []
-        if waiting is not None:
-            yield combine(channel, pa.concat_tables(held), waiting).table
+        if waiting is None:
+            for part in parts:
+                yield from (part.read_groups([group], wanted) for group in part.groups(window))
+        else:
+            yield from _with_waiting(channel, parts, waiting, window, wanted)
+
+
+def _with_waiting(
+    channel: Channel,
+    parts: list[Part],
+    waiting: pa.Table,
+    window: Window,
+    wanted: list[str] | None,
+) -> Iterator[pa.Table]:
+    """What comes before the waiting rows, then those and what they reach into, then the rest."""
+    reach = _reach(channel, waiting)
+    held, later = [waiting.slice(0, 0)], list[tuple[Part, int]]()
+    for part in parts:
+        reached, earlier = part.groups(reach), part.groups(Window(-_FUTURE, reach.start))
+        held += [part.read_groups(reached)] if reached else []
+        for group in sorted(set(part.groups(window)).difference(reached)):
+            if group in earlier:
+                yield part.read_groups([group], wanted)
+            else:
+                later.append((part, group))
+    yield combine(channel, pa.concat_tables(held), waiting).table
+    yield from (part.read_groups([group], wanted) for part, group in later)
 
 
 def _reach(channel: Channel, rows: pa.Table) -> Window:

@@ -1,9 +1,9 @@
 """The frozen schemas, and how what exchanges say becomes tables of them.
 
-Columns go into Arrow as they lie in memory: `pa.array` would import pandas.
+Columns go into Arrow and come out of it as they lie in memory: its own ways import pandas.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from dccd_core.exchanges.base import Candles
 from dccd_core.exchanges.live import BookChange, LiveCandle
 from dccd_core.exchanges.trades import Levels, Trade
 from dccd_core.models import Channel
+from dccd_core.store.packed import UNKNOWN, PackedTrades
 
 TIME = pa.timestamp("us", tz="UTC")
 SIDE = pa.dictionary(pa.int8(), pa.string())
@@ -114,19 +115,26 @@ def candles_table(candles: Candles) -> pa.Table:
 
 def trades_table(trades: Sequence[Trade]) -> pa.Table:
     """Trades as a table, in their order."""
-    if not trades:
-        return empty_table(Channel.TRADES)
-    time, received, trade_id, price, amount, buy = zip(*trades, strict=True)
-    sides = array(np.array([not taken for taken in buy], np.int8), pa.int8())
+    return packed_table([PackedTrades.of(trades)] if trades else [])
+
+
+def packed_table(parts: Sequence[PackedTrades]) -> pa.Table:
+    """Packed trades, one after the other, as a table."""
+    received = _joined(parts, "received", "<i8")
+    ids = b"".join(part.ids for part in parts)
     arrays = [
-        _numbers(time, TIME),
-        _numbers(received, TIME),
-        _strings(trade_id),
-        _numbers(price, pa.float64()),
-        _numbers(amount, pa.float64()),
-        pa.DictionaryArray.from_arrays(sides, _SIDES),
+        array(_joined(parts, "time", "<i8"), TIME),
+        array(received, TIME, received == UNKNOWN),
+        _strings(_joined(parts, "lengths", "<i4"), ids),
+        array(_joined(parts, "price", "<f8"), pa.float64()),
+        array(_joined(parts, "amount", "<f8"), pa.float64()),
+        pa.DictionaryArray.from_arrays(array(_joined(parts, "sides", "i1"), pa.int8()), _SIDES),
     ]
     return pa.Table.from_arrays(arrays, schema=TRADES)
+
+
+def _joined(parts: Sequence[PackedTrades], column: str, kind: str) -> NDArray[Any]:
+    return np.frombuffer(b"".join([getattr(part, column) for part in parts]), kind)
 
 
 def live_candles_table(candles: Sequence[LiveCandle]) -> pa.Table:
@@ -212,17 +220,16 @@ def _booleans(values: Sequence[bool]) -> Any:
     return pa.Array.from_buffers(pa.bool_(), len(values), [None, bits(column)])
 
 
-def _strings(values: Sequence[str]) -> Any:
-    encoded = [value.encode() for value in values]
-    offsets = _offsets(map(len, encoded), len(encoded))
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
+def _strings(lengths: NDArray[np.int32], joined: bytes) -> Any:
+    """Texts by their lengths in bytes."""
+    buffers = [None, pa.py_buffer(_offsets(lengths)), pa.py_buffer(joined)]
+    return pa.Array.from_buffers(pa.string(), len(lengths), buffers)
 
 
-def _offsets(lengths: Iterable[int], count: int) -> NDArray[np.int32]:
-    ends = np.cumsum(np.fromiter(lengths, np.int64, count))
-    if count and ends[-1] > np.iinfo(np.int32).max:
-        raise ValueError(f"{count} rows are too many for one table: build it in parts")
+def _offsets(lengths: NDArray[np.int32]) -> NDArray[np.int32]:
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if len(ends) and ends[-1] > np.iinfo(np.int32).max:
+        raise ValueError(f"{len(lengths)} rows are too many for one table: build it in parts")
     return np.concatenate([[0], ends]).astype(np.int32)
 
 
@@ -232,9 +239,10 @@ def _sides(bids: Sequence[Levels], asks: Sequence[Levels]) -> list[Any]:
 
 
 def _levels(side: Sequence[Levels]) -> list[Any]:
-    offsets = pa.py_buffer(_offsets(map(len, side), len(side)))
+    lengths = np.fromiter(map(len, side), np.int32, len(side))
+    offsets = pa.py_buffer(_offsets(lengths))
     flat = np.fromiter(
-        chain.from_iterable(chain.from_iterable(side)), np.float64, 2 * sum(map(len, side))
+        chain.from_iterable(chain.from_iterable(side)), np.float64, 2 * int(lengths.sum())
     )
     children = (array(flat[first::2], pa.float64()) for first in (0, 1))
     return [
@@ -243,7 +251,7 @@ def _levels(side: Sequence[Levels]) -> list[Any]:
     ]
 
 
-_SIDES = _strings(["buy", "sell"])
+_SIDES = _strings(np.array([3, 4], np.int32), b"buysell")
 
 
 def frozen(table: pa.Table) -> pa.Table:
@@ -265,7 +273,10 @@ def table_times(table: pa.Table) -> NDArray[np.int64]:
 
 
 def integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """A column of integers or times; pyarrow would import pandas for an empty one."""
-    if not len(column):
-        return np.empty(0, np.int64)
-    return column.cast(pa.int64()).to_numpy()  # type: ignore[no-any-return]
+    """A column of integers or times without nulls, as it lies in memory."""
+    chunks = [chunk for chunk in column.cast(pa.int64()).chunks if len(chunk)]
+    parts = [
+        np.frombuffer(chunk.buffers()[1], np.int64, len(chunk), 8 * chunk.offset)
+        for chunk in chunks
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])

@@ -6,12 +6,12 @@ knowledge and not documented: the names of USD-M's columns.
 """
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from dccd_sandbox import spans
 from dccd_sandbox.archives.pack import checksum, zipped
 from dccd_sandbox.candles import Trades, texts, times
+from dccd_sandbox.exchanges.base import Exchange
 from dccd_sandbox.market import Market
 from dccd_sandbox.spans import DAY_MS
 from dccd_sandbox.tape import aggregated, first_trade_of
@@ -35,13 +35,13 @@ _HEAD = {
 _END = ".CHECKSUM"
 
 
-def file(path: str, markets: Callable[[str], Market], now: int) -> bytes | None:
+def file(path: str, exchange: Exchange, now: int) -> bytes | None:
     """A zip or its checksum; None where there is none, or not yet."""
     found = _PATH.fullmatch(path.removesuffix(_END))
     if found is None:
         return None
     start, stop, published = _window(found["date"], found["size"])
-    market = markets(found["symbol"])
+    market = exchange.market_of(found["symbol"])
     if published > now or stop <= market.first_ms:
         return None
     head, unit = _style(found["market"] == "spot", start, found["kind"])

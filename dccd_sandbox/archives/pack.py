@@ -6,7 +6,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 
-ZIP, GZIP, TEXT = "application/zip", "application/gzip", "text/plain"
+ZIP, GZIP = "application/zip", "application/gzip"
 _DATE = (2020, 1, 1, 0, 0, 0)
 
 

@@ -7,13 +7,11 @@ published.
 import hashlib
 import importlib
 import re
-from collections.abc import Callable
 
-from dccd_sandbox.archives.pack import GZIP, TEXT, ZIP
+from dccd_sandbox.archives.pack import GZIP, ZIP
 from dccd_sandbox.cache import Cache
 from dccd_sandbox.exchanges.base import Exchange, World
-from dccd_sandbox.http import Body, Reply, Request
-from dccd_sandbox.market import Market
+from dccd_sandbox.http import TEXT, Body, Reply, Request
 
 _HOSTS = {
     "binance": "binance",
@@ -34,6 +32,7 @@ class Archives(Exchange):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._files: Cache[str, bytes] = Cache(_CACHE_BYTES, len)
+        self._exchanges: dict[str, Exchange] = {}
 
     def answer(self, request: Request, path: str) -> Reply:
         """A file, or the part of it that a Range asks for."""
@@ -60,6 +59,7 @@ class Archives(Exchange):
     def forget(self) -> None:
         """Files depend on the clock."""
         self._files.clear()
+        self._exchanges.clear()
 
     def _file(self, path: str) -> bytes | None:
         exchange, _, rest = path.removeprefix("/").partition("/")
@@ -70,15 +70,17 @@ class Archives(Exchange):
             return known
         host = importlib.import_module(f"dccd_sandbox.archives.{_HOSTS[exchange]}")
         try:
-            content: bytes | None = host.file(rest, self._markets(exchange), self.world.clock.now())
+            content: bytes | None = host.file(rest, self._open(exchange), self.world.clock.now())
         except KeyError:
             return None
         return None if content is None else self._files.put(path, content)
 
-    def _markets(self, exchange: str) -> Callable[[str], Market]:
-        module = importlib.import_module(f"dccd_sandbox.exchanges.{exchange}")
-        simulated: Exchange = module.EXCHANGE(self.world)
-        return simulated.market_of
+    def _open(self, name: str) -> Exchange:
+        """The exchange whose files these are: it knows its markets by its own names."""
+        if name not in self._exchanges:
+            module = importlib.import_module(f"dccd_sandbox.exchanges.{name}")
+            self._exchanges[name] = module.EXCHANGE(self.world)
+        return self._exchanges[name]
 
 
 EXCHANGE = Archives

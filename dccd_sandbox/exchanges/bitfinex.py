@@ -1,4 +1,4 @@
-"""Bitfinex v2, market data by REST: candles, conf, platform status.
+"""Bitfinex v2, market data: candles, trades, books, conf, platform status, and the streams.
 
 https://docs.bitfinex.com/reference/rest-public-candles. From general knowledge and not documented:
 both bounds are inclusive, an unknown path or conf key is a parameter error, a refusal lasts 60 s.
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from dccd_sandbox import spans
+from dccd_sandbox.bitfinex_streams import LENGTHS, BitfinexStream, deals, levels, number
 from dccd_sandbox.candles import COUNT, VOLUME, Rows, empty, texts
-from dccd_sandbox.exchanges.base import Exchange, World
+from dccd_sandbox.exchanges.base import Exchange, Query, World
 from dccd_sandbox.http import Body, Candles, Reply, Request
 from dccd_sandbox.limits import WeightLimit
 from dccd_sandbox.market import Market
+from dccd_sandbox.stream import Stream
 
 TIME_FRAMES = {
     "1m": "1m", "5m": "5m", "15m": "15m", "30m": "30m", "1h": "1h", "3h": "3h", "6h": "6h",
@@ -24,7 +26,8 @@ TIME_FRAMES = {
 }  # fmt: skip
 _SPANS = {label: spans.seconds(ours) for label, ours in TIME_FRAMES.items()}
 _DEFAULT_LIMIT, _MAX_LIMIT = 100, 10_000
-_A_MINUTE = {"candles": 30, "conf": 90, "platform": 30}
+_DEFAULT_TRADES = 125
+_A_MINUTE = {"candles": 30, "conf": 90, "platform": 30, "trades": 15, "book": 240}
 _CLOSED = 60.0
 # Bitfinex's own codes, and as it writes the world's names for them.
 _NAMES = {"UST": "USDt", "UDC": "USDC", "DSH": "DASH", "IOT": "IOTA", "ALG": "ALGO", "ATO": "ATOM"}
@@ -73,6 +76,8 @@ class Question:
 class Bitfinex(Exchange):
     """Each market is a spot pair and a perpetual with the same trades."""
 
+    connects = (20, 60.0)
+
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.limit: EndpointLimit = EndpointLimit(world.weight_limit)
@@ -85,6 +90,8 @@ class Bitfinex(Exchange):
         match path.strip("/").split("/"):
             case ["v2", "candles", key, section] if section in ("hist", "last"):
                 endpoint = "candles"
+            case ["v2", "trades" | "book" as endpoint, key, section]:
+                pass
             case ["v2", "conf", key]:
                 endpoint, section = "conf", ""
             case ["v2", "platform", "status"]:
@@ -94,8 +101,9 @@ class Bitfinex(Exchange):
         if self.limit.refuses(endpoint):
             return _json(["error", 11_010, "ratelimit: error"], 429)
         try:
-            if endpoint == "candles":
-                return self._candles(key, section, dict(request.query))
+            if endpoint in ("candles", "trades", "book"):
+                ask = {"candles": self._candles, "trades": self._trades, "book": self._book}
+                return ask[endpoint](key, section, dict(request.query))
             return _json([1] if endpoint == "platform" else [*map(self._conf, key.split(","))])
         except Refused as error:
             return _json(["error", 10_020, str(error)], 500)
@@ -107,6 +115,43 @@ class Bitfinex(Exchange):
 
     def forget(self) -> None:
         """Nothing is kept."""
+
+    def stream(self, path: str, query: Query) -> Stream | None:
+        """One kind of connection for all channels."""
+        return BitfinexStream(self._markets.get, _SPANS) if path == "/ws/2" else None
+
+    def market_of(self, symbol: str) -> Market:
+        """The market of tBTCUSD."""
+        return self._markets[symbol]
+
+    def _trades(self, symbol: str, section: str, sent: dict[str, str]) -> Reply:
+        """The newest of a range, newest first, or its oldest with sort=1."""
+        market = self._market(symbol)
+        if section != "hist":
+            raise Refused("section: invalid")
+        now = self.world.clock.now()
+        limit = _limited(sent, _DEFAULT_TRADES)
+        start, end = _integer(sent, "start", 0), min(_integer(sent, "end", now), now)
+        first, stop = market.tape.next_id(start - 1), market.tape.next_id(end)
+        if _integer(sent, "sort", -1) == 1:
+            return Reply(200, Body(_list(deals(market.tape.from_id(first, limit, end), market))))
+        first = max(first, stop - limit)
+        found = market.tape.from_id(first, max(stop - first, 0), end)
+        return Reply(200, Body(_list(deals(found, market)[::-1])))
+
+    def _book(self, symbol: str, precision: str, sent: dict[str, str]) -> Reply:
+        market = self._market(symbol)
+        length = _integer(sent, "len", 25)
+        if precision != "P0" or length not in LENGTHS:
+            raise Refused("len: invalid" if precision == "P0" else "precision: invalid")
+        book = market.book.at(self.world.clock.now()).top(length)
+        return Reply(200, Body(_list(levels(book, market))))
+
+    def _market(self, symbol: str) -> Market:
+        market = self._markets.get(symbol)
+        if market is None:
+            raise Refused("symbol: invalid")
+        return market
 
     def _candles(self, key: str, section: str, sent: dict[str, str]) -> Reply:
         question = self._question(key, sent)
@@ -128,13 +173,11 @@ class Bitfinex(Exchange):
             raise Refused("key: invalid")
         if frame not in _SPANS:
             raise Refused("time_interval: invalid")
-        market = self._markets.get(symbol)
-        if market is None or market.source_span(_SPANS[frame]) is None:
+        market = self._market(symbol)
+        if market.source_span(_SPANS[frame]) is None:
             raise Refused("symbol: invalid")
         now = self.world.clock.now()
-        limit = _integer(sent, "limit", _DEFAULT_LIMIT)
-        if not 0 < limit <= _MAX_LIMIT:
-            raise Refused("limit: invalid")
+        limit = _limited(sent, _DEFAULT_LIMIT)
         start, end = _integer(sent, "start", 0), _integer(sent, "end", now)
         ascending = _integer(sent, "sort", -1) == 1
         return Question(market, _SPANS[frame], start, end, limit, ascending, now)
@@ -211,11 +254,11 @@ def _list(lines: list[str]) -> bytes:
     return f"[{','.join(lines)}]".encode()
 
 
-def number(text: str) -> str:
-    """As JavaScript prints it: 9131, 0.00002, but 1e-7."""
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return repr(float(text)).replace("e-0", "e-") if 0 < float(text) < 1e-6 else text
+def _limited(sent: dict[str, str], default: int) -> int:
+    limit = _integer(sent, "limit", default)
+    if not 0 < limit <= _MAX_LIMIT:
+        raise Refused("limit: invalid")
+    return limit
 
 
 def _integer(sent: dict[str, str], name: str, default: int) -> int:

@@ -1,27 +1,36 @@
-"""BitMEX v1, market data by REST: trade/bucketed, instrument, instrument/active.
+"""BitMEX v1, market data by REST (trade, trade/bucketed, orderBook/L2, instrument,
+instrument/active) and the stream.
 
 https://www.bitmex.com/api/explorer/. From general knowledge and not documented: both bounds are
-inclusive, an unknown symbol has no buckets, the texts of the errors.
+inclusive, an unknown symbol has no buckets, trades and levels, the texts of the errors.
 """
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from dccd_sandbox import spans
-from dccd_sandbox.candles import CLOSE, OPEN, Rows, empty, numbers, times
-from dccd_sandbox.clock import epoch_ms, iso
-from dccd_sandbox.exchanges.base import Exchange, World
+from dccd_sandbox.bitmex_stream import BitmexStream
+from dccd_sandbox.bitmex_tables import (
+    BINS,
+    Contract,
+    bins,
+    buckets,
+    contracts,
+    levels,
+    stamp,
+    trades,
+)
+from dccd_sandbox.candles import Rows
+from dccd_sandbox.clock import epoch_ms
+from dccd_sandbox.exchanges.base import Exchange, Query, World
 from dccd_sandbox.http import Body, Candles, Reply, Request
 from dccd_sandbox.limits import WeightLimit
 from dccd_sandbox.market import Market
 
-BINS = {"1m": 60, "5m": 300, "1h": 3_600, "1d": 86_400}
-_DEFAULT_COUNT, _MAX_COUNT = 100, 1_000
+_DEFAULT_COUNT, _MAX_COUNT, _DEFAULT_DEPTH = 100, 1_000, 25
 _MAX_MARKETS = 500
 # Where buckets begin if nobody says a startTime.
 _DEFAULT_START = epoch_ms("2017-01-01")
@@ -58,40 +67,31 @@ class TokenBucket(WeightLimit):
         return int(self._tokens), 0
 
 
-@dataclass(frozen=True, slots=True)
-class Contract:
-    """A market as BitMEX has it: `typ` is its CFI code."""
-
-    symbol: str
-    typ: str
-    market: Market
-
-
 class Bitmex(Exchange):
     """USDT markets are a linear perpetual and spot, USD ones inverse, the rest dated futures."""
+
+    connects = (60, 3_600.0)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.limit: TokenBucket = TokenBucket(world.weight_limit)
-        found = [each for market in world.markets.values() for each in _contracts(market)]
-        self._contracts = {contract.symbol: contract for contract in found}
+        self._routes: dict[str, Callable[[dict[str, str]], Reply]] = {
+            "/api/v1/trade": self._trades,
+            "/api/v1/trade/bucketed": self._bucketed,
+            "/api/v1/orderBook/L2": self._book,
+            "/api/v1/instrument": self._instruments,
+            "/api/v1/instrument/active": self._active,
+        }
+        self._contracts = {one.symbol: one for one in contracts(world.markets.values())}
 
     def answer(self, request: Request, path: str) -> Reply:
         """A reply with the state of the token bucket in its headers."""
         left, wait = self.limit.take()
         if wait:
             return self.refusal(429, wait)
-        sent = dict(request.query)
+        route = self._routes.get(path)
         try:
-            match path:
-                case "/api/v1/trade/bucketed":
-                    reply = self._bucketed(sent)
-                case "/api/v1/instrument":
-                    reply = self._instruments(sent)
-                case "/api/v1/instrument/active":
-                    reply = _json([_instrument(each) for each in self._contracts.values()])
-                case _:
-                    reply = _error(404, "Not Found")
+            reply = _error(404, "Not Found") if route is None else route(dict(request.query))
         except Refused as error:
             reply = _error(400, str(error))
         return Reply(reply.status, reply.body, _headers(left), reply.candles)
@@ -104,6 +104,45 @@ class Bitmex(Exchange):
 
     def forget(self) -> None:
         """Nothing is kept."""
+
+    def stream(self, path: str, query: Query) -> BitmexStream | None:
+        """/realtime, with ?subscribe=topic,topic."""
+        if path != "/realtime":
+            return None
+        topics = [topic for topic in dict(query).get("subscribe", "").split(",") if topic]
+        return BitmexStream(self._contracts, topics)
+
+    def market_of(self, symbol: str) -> Market:
+        """By BitMEX's own symbol."""
+        return self._contracts[symbol].market
+
+    def _trades(self, sent: dict[str, str]) -> Reply:
+        count, offset = _integer(sent, "count", _DEFAULT_COUNT), _integer(sent, "start", 0)
+        if not 0 < count <= _MAX_COUNT:
+            raise Refused(f"Maximum result count is {_MAX_COUNT}.")
+        contract = self._contracts.get(sent.get("symbol", ""))
+        if contract is None:
+            return _json([])
+        tape, now = contract.market.tape, self.world.clock.now()
+        high = min(_moment(sent, "endTime", now), now)
+        first = tape.next_id(_moment(sent, "startTime", 0) - 1)
+        if sent.get("reverse", "false").lower() == "true":
+            last = tape.next_id(high) - offset
+            begin = max(first, last - count)
+            return _json(trades(contract, tape.from_id(begin, max(last - begin, 0), high))[::-1])
+        return _json(trades(contract, tape.from_id(first + offset, count, high)))
+
+    def _book(self, sent: dict[str, str]) -> Reply:
+        """A depth of 0 is all levels."""
+        depth = _integer(sent, "depth", _DEFAULT_DEPTH)
+        contract = self._contracts.get(sent.get("symbol", ""))
+        if contract is None:
+            return _json([])
+        book = contract.market.book.at(self.world.clock.now())
+        return _json(levels(contract, book.top(depth) if depth else book))
+
+    def _active(self, sent: dict[str, str]) -> Reply:
+        return _json([_instrument(each) for each in self._contracts.values()])
 
     def _instruments(self, sent: dict[str, str]) -> Reply:
         count, start = _integer(sent, "count", _DEFAULT_COUNT), _integer(sent, "start", 0)
@@ -138,11 +177,11 @@ class Bitmex(Exchange):
                 oldest = max(oldest, newest - wanted * step)
             else:
                 newest = min(newest, oldest + wanted * step)
-            found = _buckets(market, span, oldest, newest, now)
+            found = buckets(market, span, oldest, newest, now)
             return found[::-1][offset:wanted] if newest_first else found[offset:wanted]
 
         def encode(found: Rows) -> bytes:
-            return json.dumps(_objects(found, contract, step)).encode()
+            return json.dumps(bins(found, contract, step)).encode()
 
         return Reply(200, Body(encode(rows())), candles=Candles(rows, encode))
 
@@ -150,54 +189,12 @@ class Bitmex(Exchange):
 EXCHANGE = Bitmex
 
 
-def _contracts(market: Market) -> list[Contract]:
-    base = "XBT" if market.base == "BTC" else market.base
-    match market.quote:
-        case "USDT":
-            perpetual = Contract(f"{base}USDT", "FFWCSX", market)
-            return [perpetual, Contract(f"{base}_USDT", "IFXXXP", market)]
-        case "BTC":
-            return [Contract(f"{base}U26", "FFCCSX", market)]
-    return [Contract(f"{base}{market.quote}", "FFWCSX", market)]
-
-
-def _buckets(market: Market, span: int, oldest: int, newest: int, now: int) -> Rows:
-    """Candles that open in [oldest, newest], each with the close before it as its open."""
-    if newest < oldest:
-        return empty()
-    rows = market.candles(span, oldest - span * 1_000, newest, now).copy()
-    if len(rows):
-        rows[1:, OPEN] = rows[:-1, CLOSE].copy()
-    return rows[int(np.searchsorted(times(rows), oldest)) :]
-
-
-def _objects(rows: Rows, contract: Contract, step: int) -> list[dict[str, Any]]:
-    """Buckets as objects, stamped with their END; numbers of contracts depend on the market."""
-    inverse, spot = contract.market.quote == "USD", contract.typ == "IFXXXP"
-    units = 10**contract.market.digits.amount
-    found = []
-    for opened, open_, high, low, close, amount, quote, count, _, _ in zip(
-        *numbers(rows, contract.market.digits), strict=True
-    ):
-        volume = round(quote) if inverse else round(amount * units)
-        prices = {"open": open_, "high": high, "low": low, "close": close}
-        found.append(
-            {"timestamp": _stamp(opened + step), "symbol": contract.symbol}
-            | prices
-            | {"trades": count, "volume": volume, "vwap": quote / amount if amount else None}
-            | {"lastSize": None if count == 0 else volume // count}
-            | {"turnover": round(quote * 1e6) if not inverse or spot else round(amount * 1e8)}
-            | {"homeNotional": amount, "foreignNotional": quote}
-        )
-    return found
-
-
 def _instrument(contract: Contract) -> dict[str, Any]:
     market, dated = contract.market, contract.typ == "FFCCSX"
     base, quote = ("XBT" if code == "BTC" else code for code in (market.base, market.quote))
     inverse, spot = quote == "USD", contract.typ == "IFXXXP"
     units = 10**market.digits.amount
-    listing = _stamp(market.first_ms + _LISTED_LATER)
+    listing = stamp(market.first_ms + _LISTED_LATER)
     return {
         "symbol": contract.symbol,
         "rootSymbol": base,
@@ -231,10 +228,6 @@ def _index() -> dict[str, Any]:
     codes = {"underlying": "XBT", "quoteCurrency": "USD", "settlCurrency": ""}
     nothing = {"listing": None, "expiry": None, "isInverse": False, "isQuanto": False}
     return names | codes | nothing
-
-
-def _stamp(ms: int) -> str:
-    return iso(ms).replace("+00:00", "Z")
 
 
 def _moment(sent: dict[str, str], name: str, default: int) -> int:

@@ -1,4 +1,4 @@
-"""Bybit v5, market data by REST: spot and linear. https://bybit-exchange.github.io/docs/v5/intro
+"""Bybit v5, market data: spot and linear. https://bybit-exchange.github.io/docs/v5/intro
 
 Texts of refusals other than of symbols, and which rows a range of more than `limit` keeps, are not
 documented. Here start alone gives the oldest rows, and the newest stay of a range that is too long.
@@ -8,15 +8,19 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote, unquote
 
-from dccd_sandbox.candles import Rows, raised, texts
-from dccd_sandbox.exchanges.base import Exchange, World
+from dccd_sandbox.bybit_entries import contract_entry, pair_entry
+from dccd_sandbox.bybit_streams import BybitStream, deals, levels
+from dccd_sandbox.candles import Rows, texts
+from dccd_sandbox.exchanges.base import Exchange, Query, World
 from dccd_sandbox.http import Body, Candles, Reply, Request
 from dccd_sandbox.limits import Verdict, WeightLimit
 from dccd_sandbox.market import Market, Window
+from dccd_sandbox.raised import RaisedMarket
+from dccd_sandbox.stream import Stream
 
 PERPETUAL_TICKS = 3
 """A linear contract trades as its spot pair does, at prices so much higher."""
@@ -29,7 +33,10 @@ INTERVALS = {
 _CATEGORIES = ("spot", "linear", "inverse", "option")
 _STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
 _WINDOW, _BAN = 5.0, 600.0
-_LIMITS = {"kline": (200, 1_000), "instruments": (500, 1_000)}
+_LIMITS = {
+    "kline": (200, 1_000), "instruments": (500, 1_000), "spot trades": (60, 60),
+    "linear trades": (500, 1_000), "spot book": (1, 1_000), "linear book": (25, 1_000),
+}  # fmt: skip
 
 
 class Refused(Exception):
@@ -67,13 +74,18 @@ class AddressLimit(WeightLimit):
 
 
 class Bybit(Exchange):
-    """kline, instruments-info and time."""
+    """kline, recent-trade, orderbook, instruments-info, time, and the public streams."""
+
+    connects = (500, 300.0)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.limit = AddressLimit(world.weight_limit)
+        self._markets = {"spot": dict(world.markets), "linear": _linear(world.markets.values())}
         self._routes: dict[str, Callable[[dict[str, str]], Reply]] = {
             "/v5/market/kline": self._kline,
+            "/v5/market/recent-trade": self._trades,
+            "/v5/market/orderbook": self._book,
             "/v5/market/instruments-info": self._instruments,
             "/v5/market/time": self._time,
         }
@@ -107,6 +119,17 @@ class Bybit(Exchange):
     def forget(self) -> None:
         """Nothing is kept."""
 
+    def stream(self, path: str, query: Query) -> Stream | None:
+        """/v5/public/spot and /v5/public/linear."""
+        category = path.removeprefix("/v5/public/")
+        found = self._markets.get(category) if category != path else None
+        return BybitStream(category, found.get, INTERVALS) if found is not None else None
+
+    def market_of(self, symbol: str) -> Market:
+        """Of BTCUSDT or spot BTCUSDT the pair, of linear BTCUSDT the contract."""
+        category, _, name = symbol.rpartition(" ")
+        return self._markets[category or "spot"][name]
+
     def _body(self, code: int, message: str, result: object) -> Body:
         content = {"retCode": code, "retMsg": message, "result": result, "retExtInfo": {}}
         return Body(json.dumps(content | {"time": self.world.clock.now()}).encode())
@@ -121,8 +144,7 @@ class Bybit(Exchange):
         window = self._window(sent, market)
 
         def rows() -> Rows:
-            found = market.page(window)
-            return raised(found, PERPETUAL_TICKS) if category == "linear" else found
+            return market.page(window)
 
         def encode(page: Rows) -> bytes:
             columns = texts(page, market.digits)[:7]
@@ -131,6 +153,27 @@ class Bybit(Exchange):
             return self._body(0, "OK", result).plain
 
         return Reply(200, Body(encode(rows())), candles=Candles(rows, encode))
+
+    def _trades(self, sent: dict[str, str]) -> Reply:
+        """The newest, newest first."""
+        category, market = self._market(sent)
+        limit = _limit(sent, f"{category} trades")
+        found = deals(market.tape.newest(limit, self.world.clock.now()), market)
+        rows = [
+            {"execId": one["id"], "symbol": sent["symbol"], "price": one["price"]}
+            | {"size": one["size"], "side": one["side"], "time": str(one["time"])}
+            | {"isBlockTrade": False, "isRPITrade": False, "seq": str(one["seq"])}
+            for one in found
+        ]
+        return Reply(200, self._body(0, "OK", {"category": category, "list": rows[::-1]}))
+
+    def _book(self, sent: dict[str, str]) -> Reply:
+        category, market = self._market(sent)
+        limit, now = _limit(sent, f"{category} book"), self.world.clock.now()
+        book = market.book.at(now).top(limit)
+        sides = {"b": levels(book.bids, market), "a": levels(book.asks, market)}
+        numbers = {"ts": now, "u": book.sequence, "seq": book.sequence, "cts": book.time}
+        return Reply(200, self._body(0, "OK", {"s": sent["symbol"]} | sides | numbers))
 
     def _window(self, sent: dict[str, str], market: Market) -> Window:
         span = INTERVALS.get(sent.get("interval", ""))
@@ -149,30 +192,21 @@ class Bybit(Exchange):
 
     def _market(self, sent: dict[str, str]) -> tuple[str, Market]:
         category = _category(sent, "linear")
-        found = self._symbols(category).get(sent.get("symbol", ""))
+        found = self._markets.get(category, {}).get(sent.get("symbol", ""))
         if found is None:
             text = "Not supported symbols" if category == "spot" else "params error: symbol invalid"
             raise Refused(10001, text)
         return category, found
-
-    def _symbols(self, category: str) -> dict[str, Market]:
-        """Spot has every pair; those in USDT and USDC have a perpetual."""
-        markets = self.world.markets
-        if category == "spot":
-            return dict(markets)
-        if category != "linear":
-            return {}
-        dollar = {name: market for name, market in markets.items() if market.quote == "USDT"}
-        coin = {f"{m.base}PERP": m for m in markets.values() if m.quote == "USDC"}
-        return dollar | coin
 
     def _instruments(self, sent: dict[str, str]) -> Reply:
         category = _category(sent, "")
         status = sent.get("status", "Trading")
         if status not in _STATUSES:
             raise Refused(10001, "params error: status invalid")
-        describe = _pair if category == "spot" else _contract
-        listed = [describe(name, market) for name, market in self._symbols(category).items()]
+        describe = pair_entry if category == "spot" else contract_entry
+        listed = [
+            describe(name, market) for name, market in self._markets.get(category, {}).items()
+        ]
         listed = [item for item in listed if item["status"] == status]
         if "symbol" in sent:
             listed = [item for item in listed if item["symbol"] == sent["symbol"]]
@@ -186,6 +220,16 @@ class Bybit(Exchange):
 
 
 EXCHANGE = Bybit
+
+
+def _linear(pairs: Iterable[Market]) -> dict[str, Market]:
+    """Pairs in USDT and USDC have a perpetual."""
+    found: dict[str, Market] = {}
+    for pair in pairs:
+        name = {"USDT": pair.symbol, "USDC": f"{pair.base}PERP"}.get(pair.quote)
+        if name is not None:
+            found[name] = RaisedMarket((name, pair.base, pair.quote), pair, PERPETUAL_TICKS)
+    return found
 
 
 def _page(
@@ -230,54 +274,3 @@ def _limit(sent: dict[str, str], path: str) -> int:
     if not 1 <= limit <= most:
         raise Refused(10001, "params error: limit invalid")
     return limit
-
-
-def _pair(name: str, market: Market) -> dict[str, Any]:
-    """A spot entry. There is no listing date in it, and what has ended is not listed."""
-    return {
-        "symbol": name,
-        "baseCoin": market.base,
-        "quoteCoin": market.quote,
-        "innovation": "0",
-        "status": "Trading" if market.last_ms is None else "Closed",
-        "marginTrading": "utaOnly",
-        "stTag": "0",
-        "lotSizeFilter": {"basePrecision": _smallest(market.digits.amount)}
-        | {"quotePrecision": _smallest(market.digits.quote)}
-        | {"minOrderQty": _smallest(market.digits.amount), "maxOrderQty": "1000000"}
-        | {"minOrderAmt": "5", "maxOrderAmt": "8000000"},
-        "priceFilter": {"tickSize": _smallest(market.digits.price)},
-        "symbolType": "",
-    }
-
-
-def _contract(name: str, market: Market) -> dict[str, Any]:
-    """A linear entry; the delivery time of a perpetual is when it was delisted, 0 while it runs."""
-    tick, step = _smallest(market.digits.price), _smallest(market.digits.amount)
-    return {
-        "symbol": name,
-        "contractType": "LinearPerpetual",
-        "status": "Trading" if market.last_ms is None else "Closed",
-        "baseCoin": market.base,
-        "quoteCoin": market.quote,
-        "launchTime": str(market.first_ms),
-        "deliveryTime": str(market.last_ms or 0),
-        "deliveryFeeRate": "",
-        "priceScale": str(market.digits.price),
-        "leverageFilter": {"minLeverage": "1", "maxLeverage": "100.00", "leverageStep": "0.01"},
-        "priceFilter": {"minPrice": tick, "maxPrice": "1999999.80", "tickSize": tick},
-        "lotSizeFilter": {"maxOrderQty": "1190.000", "minOrderQty": step, "qtyStep": step}
-        | {"postOnlyMaxOrderQty": "1190.000", "maxMktOrderQty": "500.000"}
-        | {"minNotionalValue": "5"},
-        "unifiedMarginTrade": True,
-        "fundingInterval": 480,
-        "settleCoin": market.quote,
-        "copyTrading": "both",
-        "isPreListing": False,
-        "preListingInfo": None,
-        "symbolType": "",
-    }
-
-
-def _smallest(digits: int) -> str:
-    return f"{10**-digits:.{digits}f}"

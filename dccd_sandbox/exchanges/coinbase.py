@@ -75,21 +75,27 @@ class Coinbase(Exchange):
             match path.strip("/").split("/"):
                 case ["products"]:
                     return _json([self._product(name) for name in self._products])
-                case ["products", name]:
-                    self._market(name)
-                    return _json(self._product(name))
-                case ["products", name, "candles"]:
-                    return self._candles(self._market(name), sent)
-                case ["products", name, "trades"]:
-                    return self._trades(self._market(name), sent)
-                case ["products", name, "book"]:
-                    return _json(_book(self._market(name), sent, self.world.clock.now()))
+                case ["products", name, *rest]:
+                    return self._of(name, rest, sent)
                 case ["time"]:
                     now = self.world.clock.now()
                     return _json({"iso": stamp(now), "epoch": now / 1_000})
         except Refused as error:
             return _json({"message": str(error)}, error.status)
         return _json({"message": "NotFound"}, 404)
+
+    def _of(self, name: str, what: list[str], sent: Mapping[str, str]) -> Reply:
+        market = self._market(name)
+        match what:
+            case []:
+                return _json(self._product(name))
+            case ["candles"]:
+                return self._candles(market, sent)
+            case ["trades"]:
+                return self._trades(market, sent)
+            case ["book"]:
+                return _json(_book(market, sent, self.world.clock.now()))
+        raise Refused(404, "NotFound")
 
     def refusal(self, status: int, retry_after: int) -> Reply:
         """Too many requests; no header tells how long to wait, and no ban is documented."""

@@ -1,18 +1,22 @@
-"""Kraken Futures, market data by REST: charts and instruments.
+"""Kraken Futures, market data by REST (charts, executions, order book, instruments) and stream.
 
 https://docs.kraken.com/api/docs/futures-api/charts/candles. From general knowledge and not
-documented: `from` and `to` are inclusive, 2,000 candles at most, quiet intervals are flat, the
-running candle is there, an unknown market is notFound with 404.
+documented: `from`, `to` and `since` are inclusive, `before` is not, 2,000 candles and 1,000
+executions at most, quiet intervals are flat, the running candle is there, an unknown market is
+notFound with 404.
 """
 
 import json
+from base64 import b64decode, b64encode
+from decimal import Decimal
 from typing import Any
 
 from dccd_sandbox import spans
 from dccd_sandbox.candles import Rows, texts
 from dccd_sandbox.clock import epoch_ms, iso
-from dccd_sandbox.exchanges.base import Exchange, World
+from dccd_sandbox.exchanges.base import Exchange, Query, World
 from dccd_sandbox.http import Body, Candles, Reply, Request
+from dccd_sandbox.kraken_futures_stream import KrakenFuturesStream, fills
 from dccd_sandbox.market import Market
 
 RESOLUTIONS = ("1m", "5m", "15m", "30m", "1h", "4h", "12h", "1d", "1w")
@@ -20,6 +24,8 @@ _SPANS = {label: spans.seconds(label) for label in RESOLUTIONS}
 _TICK_TYPES = ("spot", "mark", "trade")
 _PAGE = 2_000
 _PLACES = 11
+_EXECUTIONS = 1_000
+_NEWEST = 100
 _EXPIRED = "2026-03-27T16:00:00.000Z"
 
 
@@ -49,6 +55,12 @@ class KrakenFutures(Exchange):
                     return self._instruments()
                 case ["api", "charts", "v1", tick_type, symbol, resolution]:
                     return self._charts(tick_type, symbol, resolution, dict(request.query))
+                case ["api", "history", "v3", "market", symbol, "executions"]:
+                    return self._executions(symbol.upper(), dict(request.query))
+                case ["derivatives", "api", "v3", "orderbook"]:
+                    return self._book(dict(request.query))
+                case ["derivatives", "api", "v3", "history"]:
+                    return self._history(dict(request.query))
             raise Refused(404, "notFound")
         except Refused as error:
             return self._error(error.status, str(error))
@@ -61,16 +73,73 @@ class KrakenFutures(Exchange):
     def forget(self) -> None:
         """Nothing is kept."""
 
+    def stream(self, path: str, query: Query) -> KrakenFuturesStream | None:
+        """/ws/v1; what has expired is no product there."""
+        alive = {name: one for name, one in self._markets.items() if not name.startswith("FF_")}
+        return KrakenFuturesStream(alive) if path == "/ws/v1" else None
+
+    def market_of(self, symbol: str) -> Market:
+        """By the name of a contract."""
+        return self._markets[symbol]
+
+    def _find(self, name: str) -> tuple[Market, int]:
+        """A market, and the time at which it is."""
+        market, now = self._markets.get(name), self.world.clock.now()
+        if market is None:
+            raise Refused(404, "notFound")
+        return market, min(now, epoch_ms(_EXPIRED) - 1) if name.startswith("FF_") else now
+
+    def _executions(self, name: str, sent: dict[str, str]) -> Reply:
+        """A page of what happened in [since, before), and a token for the rest."""
+        market, now = self._find(name)
+        tape, ascending = market.tape, sent.get("sort", "desc") == "asc"
+        count = min(_integer(sent, "count", _EXECUTIONS), _EXECUTIONS)
+        first = tape.next_id(_integer(sent, "since", 0) - 1)
+        last = tape.next_id(min(_integer(sent, "before", now + 1) - 1, now))
+        if "continuation_token" in sent:
+            place = int(b64decode(sent["continuation_token"]).partition(b"/")[2])
+            first, last = (place, last) if ascending else (first, place)
+        begin = first if ascending else max(first, last - count)
+        rows = fills(market, name, tape.from_id(begin, max(min(count, last - begin), 0), now))
+        rows = rows if ascending else rows[::-1]
+        page: dict[str, Any] = {"elements": [_element(row) for row in rows], "len": len(rows)}
+        rest = last - begin - len(rows) if ascending else begin - first
+        if rest <= 0:
+            return _json(page)
+        place = begin + len(rows) if ascending else begin
+        token = b64encode(f"{rows[-1]['time']}/{place}".encode()).decode()
+        reply = _json(page | {"continuationToken": token})
+        return Reply(200, reply.body, (("next-continuation-token", token),))
+
+    def _history(self, sent: dict[str, str]) -> Reply:
+        """The hundred trades before a time, newest first; a week back."""
+        name = sent.get("symbol", "").upper()
+        market, now = self._find(name)
+        last = now if "lastTime" not in sent else min(now, epoch_ms(sent["lastTime"]) - 1)
+        rows = fills(market, name, market.tape.newest(_NEWEST, last))[::-1]
+        week = now - 7 * spans.DAY_MS
+        found = [
+            {"time": _stamp(row["time"]), "trade_id": len(rows) - number, "price": row["price"]}
+            | {"size": row["qty"], "side": row["side"], "type": row["type"], "uid": row["uid"]}
+            for number, row in enumerate(rows)
+            if row["time"] > week
+        ]
+        return _json({"result": "success", "history": found, "serverTime": _stamp(now)})
+
+    def _book(self, sent: dict[str, str]) -> Reply:
+        market, now = self._find(sent.get("symbol", "").upper())
+        book, digits = market.book.at(now), market.digits
+        sides = {
+            side: [[ticks / 10**digits.price, lots / 10**digits.amount] for ticks, lots in levels]
+            for side, levels in (("bids", book.bids), ("asks", book.asks))
+        }
+        time = _stamp(self.world.clock.now())
+        return _json({"result": "success", "orderBook": sides, "serverTime": time})
+
     def _charts(self, tick_type: str, symbol: str, resolution: str, sent: dict[str, str]) -> Reply:
         if tick_type not in _TICK_TYPES or resolution not in _SPANS:
             raise Refused(400, "invalidArgument")
-        name = symbol.upper()
-        market = self._markets.get(name)
-        if market is None:
-            raise Refused(404, "notFound")
-        now = self.world.clock.now()
-        if name.startswith("FF_"):
-            now = min(now, epoch_ms(_EXPIRED) - 1)
+        market, now = self._find(symbol.upper())
         span = _SPANS[resolution]
         count = min(_integer(sent, "count", _PAGE), _PAGE)
         low = max(_integer(sent, "from", 0) * 1_000, market.first_ms)
@@ -132,6 +201,30 @@ def _instrument(name: str, market: Market) -> dict[str, Any]:
         "postOnly": False,
     }
     return found | ({"lastTradingTime": _EXPIRED} if dated else {})
+
+
+def _element(row: dict[str, Any]) -> dict[str, Any]:
+    """An execution: the maker's order stood there before, the taker's is the side."""
+    side, other = ("Buy", "Sell") if row["side"] == "buy" else ("Sell", "Buy")
+    price, quantity = (f"{Decimal(str(row[name])):f}" for name in ("price", "qty"))
+    time = row["time"]
+    common = {"tradeable": row["product_id"], "quantity": quantity, "limitPrice": price}
+    common |= {"reduceOnly": False, "timestamp": time, "lastUpdateTimestamp": time}
+    execution = {
+        "uid": row["uid"],
+        "makerOrder": {"uid": f"aaaa{row['uid'][4:]}", "direction": other, "orderType": "Post"}
+        | common,
+        "takerOrder": {"uid": f"bbbb{row['uid'][4:]}", "direction": side, "orderType": "IoC"}
+        | common,
+        "timestamp": time,
+        "quantity": quantity,
+        "price": price,
+        "markPrice": price,
+        "limitFilled": False,
+        "usdValue": f"{row['price'] * row['qty']:.2f}",
+    }
+    event = {"Execution": {"execution": execution, "takerReducedQuantity": ""}}
+    return {"uid": f"eeee{row['uid'][4:]}", "timestamp": time, "event": event}
 
 
 def _page(rows: Rows, market: Market, *, volume: bool, more: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""OKX v5, market data by REST: candles, history-candles, instruments, time.
+"""OKX v5, market data: candles, trades, books, instruments, time, and the streams.
 
 https://www.okx.com/docs-v5/en/. From general knowledge and not documented: a `limit` above the
 maximum is cut to it, an unknown path is code 404, there is no Retry-After.
@@ -7,17 +7,18 @@ maximum is cut to it, an unknown path is code 404, there is no Retry-After.
 import json
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 from dccd_sandbox import spans
-from dccd_sandbox.candles import TIME, Digits, Rows, empty, texts, times
-from dccd_sandbox.clock import iso
-from dccd_sandbox.exchanges.base import Exchange, World
+from dccd_sandbox.candles import TIME, Rows, empty
+from dccd_sandbox.exchanges.base import Exchange, Query, World
 from dccd_sandbox.http import Body, Candles, Reply, Request
 from dccd_sandbox.limits import WeightLimit
 from dccd_sandbox.market import Market, Window
+from dccd_sandbox.okx_products import Product, announced, candle_cells, entry, products
+from dccd_sandbox.okx_streams import OkxStream
 from dccd_sandbox.spans import DAY_MS
+from dccd_sandbox.stream import Stream
 
 _HONG_KONG = 8 * 3_600_000
 _PLAIN = ("1m", "3m", "5m", "15m", "30m", "1H", "2H", "4H")
@@ -33,19 +34,16 @@ BARS = {
 }
 _CANDLES, _HISTORY = "/api/v5/market/candles", "/api/v5/market/history-candles"
 _INSTRUMENTS, _TIME = "/api/v5/public/instruments", "/api/v5/public/time"
-_PER_WINDOW = {_CANDLES: 40, _HISTORY: 20, _INSTRUMENTS: 20, _TIME: 10}
+_TRADES, _OLD_TRADES = "/api/v5/market/trades", "/api/v5/market/history-trades"
+_BOOKS = "/api/v5/market/books"
+_PER_WINDOW = {
+    _CANDLES: 40, _HISTORY: 20, _INSTRUMENTS: 20, _TIME: 10, _TRADES: 100, _OLD_TRADES: 20,
+    _BOOKS: 40,
+}  # fmt: skip
+_KEPT = 92 * DAY_MS
 _WINDOW = 2.0
 _DEFAULT_LIMIT, _MAX_LIMIT = 100, 300
 _NEWEST = 1_440
-# The list time of markets that are older than the third and the fifth version of the API.
-_MOVED = {"SPOT": 1_548_133_413_000, "SWAP": 1_611_916_828_000}
-_LIFE = 26 * 7 * DAY_MS
-_CENTS = 2
-_FIELDS = (
-    *("alias", "baseCcy", "category", "ctMult", "ctType", "ctVal", "ctValCcy", "expTime"),
-    *("instFamily", "instId", "instType", "lever", "listTime", "lotSz", "minSz", "optType"),
-    *("quoteCcy", "settleCcy", "state", "stk", "tickSz", "uly"),
-)
 
 
 class Refused(Exception):
@@ -76,24 +74,6 @@ class PathLimit(WeightLimit):
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A market as OKX sells it: for cash, or as a contract of `value` base units or dollars."""
-
-    kind: str
-    name: str
-    market: Market
-    listed: int
-    ends: int | None = None
-    style: str = ""
-    settled: str = ""
-
-    @property
-    def places(self) -> int:
-        """Digits of the base amount in one contract, which is 0.01 unless amounts are coarser."""
-        return min(_CENTS, self.market.digits.amount)
-
-
 class Okx(Exchange):
     """Each pair for cash; those in dollars also as swaps and as a future."""
 
@@ -105,6 +85,9 @@ class Okx(Exchange):
             _CANDLES: lambda sent: self._page(sent, history=False),
             _HISTORY: lambda sent: self._page(sent, history=True),
             _INSTRUMENTS: self._instruments,
+            _TRADES: self._trades,
+            _OLD_TRADES: self._old_trades,
+            _BOOKS: self._books,
             _TIME: lambda _: _data([{"ts": str(world.clock.now())}]),
         }
 
@@ -127,13 +110,22 @@ class Okx(Exchange):
     def forget(self) -> None:
         """Make the products anew: which future is traded depends on the clock."""
         now = self.world.clock.now()
-        found = [product for m in self.world.markets.values() for product in _products(m, now)]
+        found = [product for m in self.world.markets.values() for product in products(m, now)]
         self._products = {product.name: product for product in found}
 
+    def stream(self, path: str, query: Query) -> Stream | None:
+        """Public: trades, books. Business: all trades, candles."""
+        kind = path.removeprefix("/ws/v5/")
+        if kind not in ("public", "business"):
+            return None
+        return OkxStream(kind, lambda name: self._products.get(name), BARS)
+
+    def market_of(self, symbol: str) -> Market:
+        """The market of an instId."""
+        return self._products[symbol].market
+
     def _page(self, sent: dict[str, str], history: bool) -> Reply:
-        product = self._products.get(_required(sent, "instId"))
-        if product is None:
-            raise _no_such_market()
+        product = self._product(sent)
         span, shift = _bar(sent.get("bar", "1m"))
         after, before = _integer(sent, "after"), _integer(sent, "before")
         limit = min(_integer(sent, "limit") or _DEFAULT_LIMIT, _MAX_LIMIT)
@@ -153,9 +145,45 @@ class Okx(Exchange):
             return found[found[:, TIME] >= first]
 
         def encode(rows: Rows) -> bytes:
-            return _encode(rows, product, window)
+            cells = candle_cells(rows, product, span, shift, now)
+            return json.dumps({"code": "0", "msg": "", "data": cells[::-1]}).encode()
 
         return Reply(200, Body(encode(rows())), candles=Candles(rows, encode))
+
+    def _product(self, sent: dict[str, str]) -> Product:
+        product = self._products.get(_required(sent, "instId"))
+        if product is None:
+            raise _no_such_market()
+        return product
+
+    def _trades(self, sent: dict[str, str]) -> Reply:
+        """The newest, up to 500."""
+        product, limit = self._product(sent), min(_integer(sent, "limit") or 100, 500)
+        found = product.market.tape.newest(limit, self.world.clock.now())
+        return _data(product.deals(found)[::-1])
+
+    def _old_trades(self, sent: dict[str, str]) -> Reply:
+        """Newest first: those before `after`, or the newest; of three months."""
+        product, limit = self._product(sent), min(_integer(sent, "limit") or 100, 100)
+        after, before = _integer(sent, "after"), _integer(sent, "before")
+        tape, now = product.market.tape, self.world.clock.now()
+        first, stop = tape.next_id(max(now - _KEPT, product.listed - 1)), tape.next_id(now)
+        if sent.get("type", "1") == "2":
+            if before is not None:
+                raise Refused(400, "50039", "The before parameter is not available for ts")
+            stop = stop if after is None else min(stop, tape.next_id(after - 1))
+        else:
+            stop = stop if after is None else min(stop, after)
+            first = first if before is None else max(first, before + 1)
+        first = max(first, stop - limit)
+        return _data(product.deals(tape.from_id(first, max(stop - first, 0), now))[::-1])
+
+    def _books(self, sent: dict[str, str]) -> Reply:
+        product, depth = self._product(sent), min(_integer(sent, "sz") or 1, 400)
+        now = self.world.clock.now()
+        book = product.market.book.at(now).top(depth)
+        sides = {"asks": product.levels(book.asks), "bids": product.levels(book.bids)}
+        return _data([sides | {"ts": str(book.time)}])
 
     def _instruments(self, sent: dict[str, str]) -> Reply:
         kind = _required(sent, "instType")
@@ -166,74 +194,13 @@ class Okx(Exchange):
             found = [product for product in found if product.name == sent["instId"]]
             if not found:
                 raise _no_such_market()
-        entries = [_entry(product) for product in found]
+        entries = [entry(product) for product in found]
         if kind == "SWAP" and "instId" not in sent:
-            entries.append(_announced())
+            entries.append(announced())
         return _data(entries)
 
 
 EXCHANGE = Okx
-
-
-def _products(market: Market, now: int) -> list[Product]:
-    pair = f"{market.base}-{market.quote}"
-    listed = market.first_ms
-    found = [Product("SPOT", pair, market, listed)]
-    if market.quote not in ("USD", "USDT", "USDC"):
-        return found
-    inverse = market.quote == "USD"
-    style, settled = ("inverse", market.base) if inverse else ("linear", market.quote)
-    found.append(Product("SWAP", f"{pair}-SWAP", market, listed, None, style, settled))
-    if inverse:
-        name = f"{pair}_UM-SWAP"
-        found.append(Product("SWAP", name, market, listed, None, "linear", market.quote))
-    # The last Friday before three months have gone, at 8 o'clock.
-    ends = (now // DAY_MS + 91 - (now // DAY_MS + 91 - 1) % 7) * DAY_MS + DAY_MS // 3
-    name = f"{pair}-{iso(ends)[2:10].replace('-', '')}"
-    listed = max(listed, ends - _LIFE)
-    return [*found, Product("FUTURES", name, market, listed, ends, style, settled)]
-
-
-def _encode(rows: Rows, product: Product, window: Window) -> bytes:
-    """Newest first; contracts where there are such, what is base and what is quote beside them."""
-    digits = product.market.digits
-    opened, o, h, low, c, base, quote, *_ = texts(rows, digits)
-    if product.style == "inverse":  # contracts of 100 dollars
-        counts = texts(rows, Digits(digits.price, digits.amount, digits.quote + 2))[6]
-    else:
-        places = digits.amount - product.places
-        counts = texts(rows, Digits(digits.price, places, digits.quote))[5]
-    volume, currency = (counts, base) if product.style else (base, quote)
-    ends = spans.ends(times(rows), window.span, window.shift_ms)
-    confirm = ["1" if end <= window.now else "0" for end in ends.tolist()]
-    table = zip(map(str, opened), o, h, low, c, volume, currency, quote, confirm, strict=True)
-    return json.dumps({"code": "0", "msg": "", "data": list(table)[::-1]}).encode()
-
-
-def _entry(product: Product) -> dict[str, str]:
-    market, filled = product.market, dict.fromkeys(_FIELDS, "")
-    filled |= {"instId": product.name, "instType": product.kind, "state": "live"}
-    filled |= {"lever": "10", "category": "1", "tickSz": _smallest(market.digits.price)}
-    filled["listTime"] = str(max(product.listed, _MOVED.get(product.kind, 0)))
-    if not product.style:
-        step = _smallest(market.digits.amount)
-        return filled | {
-            "baseCcy": market.base, "quoteCcy": market.quote, "lotSz": step, "minSz": step,
-        }  # fmt: skip
-    value, unit = (
-        ("100", "USD") if product.style == "inverse" else (_smallest(product.places), market.base)
-    )
-    step = _smallest(market.digits.amount - product.places)
-    filled |= {"ctMult": "1", "ctType": product.style, "ctVal": value, "ctValCcy": unit}
-    filled |= {"settleCcy": product.settled, "uly": f"{market.base}-{market.quote}"}
-    filled |= {"instFamily": product.name.rpartition("-")[0], "lotSz": step, "minSz": step}
-    return filled | {"expTime": "" if product.ends is None else str(product.ends)}
-
-
-def _announced() -> dict[str, str]:
-    """A swap that is not traded yet: only its name is known."""
-    known = {"instId": "SOON-USDT-SWAP", "instType": "SWAP", "state": "preopen"}
-    return dict.fromkeys(_FIELDS, "") | known
 
 
 def _bar(bar: str) -> tuple[int, int]:
@@ -260,11 +227,7 @@ def _no_such_market() -> Refused:
     return Refused(200, "51001", message)
 
 
-def _smallest(digits: int) -> str:
-    return f"{10**-digits:.{digits}f}"
-
-
-def _data(entries: list[dict[str, str]]) -> Reply:
+def _data(entries: Sequence[Mapping[str, object]]) -> Reply:
     return Reply(200, Body(json.dumps({"code": "0", "msg": "", "data": entries}).encode()))
 
 

@@ -187,7 +187,7 @@ def test_cancel_ends_a_download_that_drips(tmp_path: Path) -> None:
 def test_a_closed_generator_and_a_closed_archive_leave_nothing(tmp_path: Path) -> None:
     before = threading.active_count()
     handles = open_files()
-    month = Window(WINDOW.start, WINDOW.end + 12 * DAY * SECOND)
+    month = Window(WINDOW.start, WINDOW.end + 6 * DAY * SECOND)
     with serving(day_file(), drip=0.001) as host:
         archive = opened("binance", tmp_path, host)
         items = archive.fetch(SERIES, MARKET, [month])

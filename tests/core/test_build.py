@@ -139,6 +139,16 @@ def test_trades_in_disorder_are_refused() -> None:
         build(rows, 60, Window(START, START + MINUTE))
 
 
+def test_flat_candles_have_no_part_in_a_longer_one_in_which_something_was_traded() -> None:
+    rows = [(START + 2 * MINUTE, Decimal(7), Decimal(2), True)]
+    short = build(rows, 60, Window(START, START + 10 * MINUTE), before=99.0, fill=True)
+    long = merge_candles(short, 300)
+    assert long.open.tolist() == long.high.tolist() == long.low.tolist() == [7.0, 7.0]
+    assert long.volume.tolist() == [2.0, 0.0]
+    assert merge_candles(short, 300, opens_at_last_close=True).open.tolist() == [99.0, 7.0]
+    assert len(merge_candles(build([], 60, Window(START, START + MINUTE)), 300)) == 0
+
+
 def test_columns_that_short_candles_lack_are_none() -> None:
     one = np.ones(2)
     short = Candles(np.array([START, START + MINUTE]), one, one, one, one, one)

@@ -9,6 +9,7 @@ import pytest
 from helpers import BTC_1H, BTC_1M, at, table, window
 
 from dccd_core.models import SECOND, Series, Symbol, Window
+from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.inventory import FRAME, InventoryRow
 
@@ -124,3 +125,41 @@ def test_a_period_whose_main_file_is_gone_is_read_from_what_is_left(
     [row] = store.inventory_rows()
     assert row.error is None
     assert row.rows == (2 if left == "2024.tail.parquet" else 1)
+
+
+def test_files_that_did_not_change_are_not_opened_again(
+    store: DataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = store.inventory_rows()
+    opened: list[Path] = []
+    real = files.open_parquet
+    monkeypatch.setattr(files, "open_parquet", lambda path: (opened.append(path), real(path))[1])
+    assert store.inventory_rows() == first
+    assert opened == []
+    put(store, BTC_1M, window("2024-01-02", "2024-01-02T01:00"))
+    rows = {row.series: row.rows for row in store.inventory_rows()}
+    assert rows[BTC_1M] == 1_500
+    assert {path.parent for path in opened} == {store.folder(BTC_1M)}
+    opened.clear()
+    (store.folder(BTC_1H) / "2023.parquet").unlink()
+    left = {row.series: row.rows for row in store.inventory_rows()}
+    assert (left[BTC_1H], opened) == (3 * 24 - 2, [])
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x80"])
+def test_a_damaged_note_of_what_was_read_is_made_anew(store: DataStore, content: bytes) -> None:
+    first = store.inventory_rows()
+    (store.private / "inventory.msgpack").write_bytes(content)
+    assert store.inventory_rows() == first
+    assert store.inventory_rows() == first
+
+
+def test_where_nothing_may_be_written_the_inventory_is_read_all_the_same(
+    store: DataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "write_bytes", refused)
+    assert {row.series for row in store.inventory_rows()} == {BTC_1H, BTC_1M}
+    assert not (store.private / "inventory.msgpack").exists()

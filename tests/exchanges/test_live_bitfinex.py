@@ -122,7 +122,7 @@ def test_the_flags_that_are_refused_make_a_new_connection() -> None:
 
 
 @pytest.mark.parametrize(
-    ("depth", "length"), [(0, 250), (1, 1), (2, 25), (25, 25), (26, 100), (999, 250)]
+    ("depth", "length"), [(0, 250), (1, 25), (2, 25), (25, 25), (26, 100), (999, 250)]
 )
 def test_the_smallest_depth_that_is_enough_is_taken(depth: int, length: int) -> None:
     feed = Subscription(BTC, Channel.BOOK, depth=depth)

@@ -140,7 +140,9 @@ def test_what_fails_is_red_and_only_that_is_asked_again(project: Project, box: S
         assert "did you mean BTC/USDT" in observed(instance, unknown)["2025"]["error"]
 
         sentence, missing = failure(result)
-        assert sentence.startswith("3 of 6 (series, year) are not complete; the others are stored")
+        assert sentence.startswith(
+            "3 of 6 (series, period) are not complete; the others are stored"
+        )
         assert {line.partition(": ")[0] for line in missing} == {
             f"- {eth} 2024", f"- {unknown} 2024", f"- {unknown} 2025",
         }  # fmt: skip

@@ -166,10 +166,15 @@ def test_a_market_of_another_price_has_its_own_book_around_the_same_trades() -> 
 def test_a_contract_has_the_trades_of_its_life_with_ids_of_its_own() -> None:
     contract = Dated(BTC, date(2026, 6, 26))
     whole = contract.tape.between(0, contract.delivery_ms + DAY_MS)
-    assert whole.first_id == 0
+    assert 0 <= whole.first_id < 5
     assert contract.first_ms <= whole.time[0]
     assert whole.time[-1] < contract.delivery_ms
-    assert contract.tape.next_id(contract.delivery_ms + 400 * DAY_MS) == len(whole)
+    assert contract.tape.next_id(contract.delivery_ms + 400 * DAY_MS) == whole.first_id + len(whole)
+    assert contract.tape.from_id(0, 3, NOW).first_id == whole.first_id
+    _, counts = aggregated(whole)
+    assert set(counts[1:-1].tolist()) == {1, 2}
+    firsts = (np.cumsum(counts) - counts)[counts == 2]
+    assert np.array_equal(whole.time[firsts], whole.time[firsts + 1])
     model = BTC.tape.between(contract.first_ms, contract.delivery_ms)
     assert np.array_equal(whole.ticks, model.ticks + 5)
 

@@ -1,0 +1,51 @@
+"""Trade ids that follow each other without a hole: where a file lacks some."""
+
+import numpy as np
+import pyarrow as pa
+
+from dccd_core.archives.base import ArchiveError
+from dccd_core.models import Window
+from dccd_core.store.schemas import table_times
+
+
+class Ids:
+    """Looks at the trades of a file by blocks, whether the oldest or the newest come first."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, int] | None = None  # id and time
+        self._last = (0, 0)
+
+    def holes(self, rows: pa.Table) -> list[Window]:
+        """Between which times trades are absent, in this block or between it and those before.
+
+        ArchiveError if an id is there twice, is no number, or blocks are mixed up.
+        """
+        try:
+            ids = rows.column("trade_id").cast(pa.int64()).to_numpy()
+        except pa.ArrowInvalid as error:
+            raise ArchiveError(f"a trade id that is no number: {error}") from error
+        order = np.argsort(ids, kind="stable")
+        ids, times = ids[order], table_times(rows)[order]
+        steps = np.diff(ids)
+        if (steps <= 0).any():
+            raise ArchiveError(f"trade {ids[np.argmax(steps <= 0)]} is there twice")
+        found = [_between(times[i], times[i + 1]) for i in np.flatnonzero(steps > 1)]
+        first, last = (int(ids[0]), int(times[0])), (int(ids[-1]), int(times[-1]))
+        return found + self._join(first, last)
+
+    def _join(self, first: tuple[int, int], last: tuple[int, int]) -> list[Window]:
+        if self._first is None:
+            self._first, self._last = first, last
+            return []
+        if first[0] > self._last[0]:
+            older, newer, self._last = self._last, first, last
+        elif last[0] < self._first[0]:
+            older, newer, self._first = last, self._first, first
+        else:
+            raise ArchiveError("trade ids are neither in ascending nor in descending order")
+        return [_between(older[1], newer[1])] if newer[0] - older[0] > 1 else []
+
+
+def _between(one: int, other: int) -> Window:
+    """From a trade to the next one that is there, whose times may be in the wrong order."""
+    return Window(int(min(one, other)), int(max(one, other)) + 1)

@@ -1,0 +1,274 @@
+"""The service as a program: signals, kills, a second one beside it, its config file."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from stream_lab import wait
+
+from dccd_core.config import child_environment
+from dccd_core.store.datastore import DataStore
+from dccd_core.stream_status import read_statuses
+from dccd_sandbox import Sandbox, Settings
+
+ROOT = Path(__file__).parents[2]
+BTC, ETH = "binance/trades/BTC-USDT", "binance/trades/ETH-USDT"
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Sandbox]:
+    """Binance with five thousand trades a minute, ten times as fast as life."""
+    with Sandbox(Settings(speed=10, rate=500, weight_limit=0)) as found:
+        yield found
+
+
+def write_config(folder: Path, box: Sandbox, *pairs: str, channels: str = "[trades]") -> Path:
+    """A config file for these pairs."""
+    path = folder / "config.yml"
+    path.write_text(
+        f"""\
+settings: {{data_path: {folder / "data"}}}
+stream_jobs:
+  - {{exchange: binance, pairs: [{", ".join(pairs)}], channels: {channels}, time_step: 60}}
+exchanges:
+  binance: {{rest_url: "{box.url}/binance", ws_url: "{box.ws_url}/binance"}}
+"""
+    )
+    return path
+
+
+@contextmanager
+def service(config: Path, *options: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """The program, killed at the end if it runs still; what it says is in `service.log`."""
+    command = [sys.executable, "-m", "dccd_streams", "--config", str(config), "--port", "0"]
+    with (config.parent / "service.log").open("a") as said:
+        process = subprocess.Popen(
+            [*command, *options], cwd=ROOT, text=True, stderr=said, stdout=said,
+            env=child_environment(**variables),
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def said(config: Path) -> str:
+    return (config.parent / "service.log").read_text()
+
+
+def streams(config: Path) -> dict[str, Any]:
+    """What the service tells, by pair."""
+    found = read_statuses(config.parent / "data")
+    return {one.pair: one for status in found for one in status.streams}
+
+
+def live(config: Path, *pairs: str) -> bool:
+    found = streams(config)
+    return all(pair in found and found[pair].state == "live" for pair in pairs)
+
+
+def wait_rows(config: Path, pair: str, more: int = 50) -> None:
+    """Until so many more rows of a pair are told."""
+    before = streams(config)[pair].rows
+    wait(lambda: streams(config)[pair].rows > before + more, said(config))
+
+
+def assert_equals_truth(data: Path, box: Sandbox, key: str, symbol: str) -> pl.DataFrame:
+    """No row is missing, torn or doubled between the first and the last."""
+    stored = DataStore(data).load(key)
+    ids = stored["trade_id"].cast(pl.Int64)
+    assert ids.n_unique() == len(ids)
+    first, last = stored["time"][0], stored["time"][-1]
+    truth = box.trades_truth(symbol, first.isoformat(), last.isoformat())
+    inside = stored.filter(pl.col("time") < last)
+    columns = ["time", "trade_id", "price", "amount", "side"]
+    as_text = [pl.col("side").cast(pl.String), pl.col("trade_id").cast(pl.String)]
+    found = inside.select(columns).with_columns(as_text)
+    expected = truth.select(columns).with_columns(as_text).cast(dict(found.schema))
+    assert found.equals(expected)
+    return stored
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well_with_everything_on_disk(
+    tmp_path: Path, box: Sandbox, number: int
+) -> None:
+    config = write_config(tmp_path, box, "BTC/USDT", channels="[trades, book, ohlc]")
+    with service(config) as process:
+        wait(lambda: live(config, "BTC/USDT"), "not live")
+        wait_rows(config, "BTC/USDT")
+        process.send_signal(number)
+        assert process.wait(10) == 0
+    told = streams(config)["BTC/USDT"]
+    data = tmp_path / "data"
+    assert_equals_truth(data, box, BTC, "BTCUSDT")
+    assert told.state == "stopped"
+    assert list((data / ".dccd" / "journal").glob("*.open")) == []
+    assert "ERROR" not in said(config)
+
+
+def test_killed_at_random_moments_it_loses_nothing_that_rest_has(
+    tmp_path: Path, box: Sandbox
+) -> None:
+    config = write_config(tmp_path, box, "BTC/USDT", "ETH/USDT", channels="[trades, book]")
+    dice = random.Random(3)
+    data = tmp_path / "data"
+    for _ in range(5):
+        with service(config) as process:
+            wait(lambda: live(config, "BTC/USDT", "ETH/USDT"), "not live")
+            time.sleep(dice.uniform(0.2, 1.5))
+            process.kill()
+            process.wait()
+        for key in (BTC, ETH):
+            ids = DataStore(data).load(key)["trade_id"]
+            assert ids.n_unique() == len(ids)
+        (data / ".dccd" / "streams" / "status.json").unlink()
+    with service(config) as process:
+        wait(lambda: live(config, "BTC/USDT", "ETH/USDT"), "not live")
+        wait(lambda: not holes(data), "there are holes")
+        process.terminate()
+        assert process.wait(10) == 0
+    assert_equals_truth(data, box, BTC, "BTCUSDT")
+    assert_equals_truth(data, box, ETH, "ETHUSDT")
+    assert DataStore(data).load("binance/book/BTC-USDT")["time"].is_sorted()
+
+
+def holes(data: Path) -> list[str]:
+    """Gaps but the newest one, which the ledger has not been told of yet."""
+    store = DataStore(data)
+    return [str(gap) for key in (BTC, ETH) for gap in store.gaps(key)[:-1]]
+
+
+def test_a_second_one_is_refused_and_told_who_runs(tmp_path: Path, box: Sandbox) -> None:
+    config = write_config(tmp_path, box, "BTC/USDT")
+    with service(config) as first:
+        wait(lambda: live(config, "BTC/USDT"), "not live")
+        for options in ([], ["--shard", "1/2"]):
+            with service(config, *options) as second:
+                assert second.wait(20) == 2
+            assert f"process {first.pid} on " in said(config)
+        assert first.poll() is None
+
+
+def test_shards_cover_each_pair_once(tmp_path: Path, box: Sandbox) -> None:
+    pairs = ["BTC/USDT", "ETH/USDT", "SOL/USDT", "DOGE/USDT"]
+    config = write_config(tmp_path, box, *pairs)
+    with service(config, "--shard", "1/2") as one, service(config, "--shard", "2/2") as two:
+        wait(lambda: live(config, *pairs), "not live")
+        found = read_statuses(tmp_path / "data")
+        assert [status.shard for status in found] == ["1/2", "2/2"]
+        told = [stream.pair for status in found for stream in status.streams]
+        assert sorted(told) == sorted(pairs)
+        for process in (one, two):
+            process.terminate()
+            assert process.wait(10) == 0
+    assert_equals_truth(tmp_path / "data", box, BTC, "BTCUSDT")
+
+
+def test_a_changed_file_touches_only_what_changed(tmp_path: Path, box: Sandbox) -> None:
+    config = write_config(tmp_path, box, "BTC/USDT", "ETH/USDT")
+    with service(config) as process:
+        wait(lambda: live(config, "BTC/USDT", "ETH/USDT"), "not live")
+        write_config(tmp_path, box, "ETH/USDT", "SOL/USDT")
+        process.send_signal(signal.SIGHUP)
+        wait(lambda: live(config, "SOL/USDT"), "the new pair is not live")
+        assert "BTC/USDT" not in streams(config)
+        assert streams(config)["ETH/USDT"].reconnects == 0
+        config.write_text("settings: [")
+        wait(lambda: "the old one stays" in said(config), "the broken file was not noticed")
+        wait_rows(config, "ETH/USDT")
+        [status] = read_statuses(tmp_path / "data")
+        assert status.problem is not None
+        assert "config.yml" in status.problem
+        process.terminate()
+        assert process.wait(10) == 0
+    assert_equals_truth(tmp_path / "data", box, ETH, "ETHUSDT")
+
+
+def ask(
+    port: int, path: str, method: str = "GET", body: object = None, token: str | None = None
+) -> tuple[int, str]:
+    """The status and the text of an answer."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", data, headers, method=method
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_http_tells_and_does(tmp_path: Path, box: Sandbox) -> None:
+    config = write_config(tmp_path, box, "BTC/USDT")
+    with service(config, DCCD_STREAMS_TOKEN="sesame"):
+        wait(lambda: live(config, "BTC/USDT"), "not live")
+        [status] = read_statuses(tmp_path / "data")
+        port = status.health_port
+        assert port is not None
+        assert ask(port, "/health") == (200, "well\n")
+        code, text = ask(port, "/metrics")
+        assert code == 200
+        labels = 'exchange="binance",key="binance_BTC_USDT_trades",pair="BTC/USDT"'
+        assert f'dccd_stream_state{{{labels},state="live"}} 1.0' in text
+        wanted = {"exchange": "binance", "pair": "ETH/USDT", "channels": ["trades"]}
+        assert ask(port, "/streams", "POST", wanted)[0] == 401
+        assert ask(port, "/streams", "POST", wanted, "wrong")[0] == 401
+        assert ask(port, "/streams", "POST", wanted | {"pair": "?"}, "sesame")[0] == 400
+        code, text = ask(port, "/streams", "POST", wanted, "sesame")
+        assert (code, json.loads(text)) == (201, {"key": "binance_ETH_USDT_trades"})
+        wait(lambda: live(config, "ETH/USDT"), "not live")
+        listed = json.loads(ask(port, "/streams")[1])
+        assert [one["pair"] for one in listed] == ["BTC/USDT", "ETH/USDT"]
+        assert ask(port, "/streams/binance_ETH_USDT_trades", "DELETE", token="sesame")[0] == 200
+        assert ask(port, "/streams/binance_ETH_USDT_trades", "DELETE", token="sesame")[0] == 404
+        assert ask(port, "/else")[0] == 404
+
+
+def test_health_is_bad_while_a_market_is_not_there(tmp_path: Path, box: Sandbox) -> None:
+    config = write_config(tmp_path, box, "BTC/USDT", "NIX/USDT")
+    with service(config):
+        wait(lambda: live(config, "BTC/USDT"), "not live")
+        [status] = read_statuses(tmp_path / "data")
+        assert status.health_port is not None
+        code, text = ask(status.health_port, "/health")
+        assert code == 503
+        assert "binance_NIX_USDT_trades: put_aside: NIX/USDT: Binance has no such pair" in text
+        assert ask(status.health_port, "/streams", "POST", {}, "")[0] == 403
+
+
+def test_a_config_that_cannot_be_used_ends_it_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "config.yml"
+    config.write_text("settings: {}\n")
+    with service(config) as process:
+        assert process.wait(20) == 2
+    assert "data_path" in said(config)
+
+
+def test_the_example_of_the_readme_runs(tmp_path: Path, box: Sandbox) -> None:
+    config = write_config(tmp_path, box, "BTC/USDT")
+    example = ROOT / "examples" / "embedded_streams.py"
+    with subprocess.Popen(
+        [sys.executable, str(example)], cwd=ROOT, text=True, stderr=subprocess.PIPE,
+        env=child_environment(DCCD_CONFIG=str(config), PYTHONPATH=str(ROOT)),
+    ) as process:  # fmt: skip
+        wait(lambda: live(config, "BTC/USDT"), "not live")
+        wait_rows(config, "BTC/USDT")
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert_equals_truth(tmp_path / "data", box, BTC, "BTCUSDT")
