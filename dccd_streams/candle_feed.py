@@ -84,12 +84,19 @@ class CandleFeed(Feed):
                 # the exchange sent nothing between: it has no candle where nobody traded
                 self._journal.mark(self._target, Window(until, candle.time))
             else:
-                self.tally.gaps += 1
-                self._heal(self, Hole(until, candle.time, cause))
+                self.fill(Hole(until, candle.time, cause))
         if until is None or end > until:
             self._until, self._cause = end, None
         self.tally.count(1, candle.time, candle.received)
         self.tally.lag = max(0.0, (candle.received - end) / SECOND)
+
+    def fill(self, hole: Hole) -> None:
+        """Have a hole filled. It counts as lost until it is: a crash does not forget it."""
+        with self.lock:
+            self.tally.gaps += 1
+            if self._target and hole.end is not None:
+                self._journal.mark(self._target, Loss(hole.start, hole.end, hole.cause))
+            self._heal(self, hole)
 
     def fetched(self, candles: list[LiveCandle]) -> None:
         """Candles that REST gave for a hole."""

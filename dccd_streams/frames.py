@@ -66,8 +66,14 @@ class FrameReader:
                         self._other(first, bytes(view[head:stop]), found)
         finally:
             self._start = start
-            if start == end:
-                self._start = self._end = 0
+            self._forget()
+
+    def _forget(self) -> None:
+        """Begin at the front where all is read; give back what a large message needed."""
+        if self._start == self._end:
+            self._start = self._end = 0
+            if len(self._buffer) > ROOM:
+                self._buffer = bytearray(ROOM)
 
     def _make_room(self) -> None:
         """Move what is not read yet to the front; double the buffer if that is most of it."""
@@ -75,8 +81,6 @@ class FrameReader:
         size = len(self._buffer)
         if len(rest) > size // 2:
             size *= 2
-        elif len(rest) < ROOM // 2:
-            size = ROOM  # a large message has passed
         self._buffer = rest + bytes(size - len(rest))
         self._start, self._end = 0, len(rest)
 

@@ -24,7 +24,7 @@ from dccd_streams.feed import Feed
 from dccd_streams.instance import Instance, Shard, ShardStore
 from dccd_streams.recorder import Recorder
 from dccd_streams.roster import Roster
-from dccd_streams.tasks import Task, configured, stopped_status, task_key
+from dccd_streams.tasks import Task, configured, same, stopped_status, task_key
 from dccd_streams.timing import Timing
 from dccd_streams.transport import SocketTransport, Transport
 
@@ -173,16 +173,12 @@ class StreamManager:
         with self._lock:
             before = {key: (job, pair) for key, job, pair in self._wanted(self.config)}
             after = {key: (job, pair) for key, job, pair in self._wanted(config)}
-            moved = {
-                name
-                for name in {job.exchange for job, _ in [*before.values(), *after.values()]}
-                if self.config.exchange_settings(name) != config.exchange_settings(name)
-            }
+            moved = self._moved(config)
             self.config = config
             changed = [
                 key
-                for key, (job, pair) in before.items()
-                if after.get(key) != (job, pair) or job.exchange in moved
+                for key, (job, _) in before.items()
+                if key not in after or not same(job, after[key][0]) or job.exchange in moved
             ]
             for key in changed:
                 self.stop_one(key)
@@ -192,6 +188,12 @@ class StreamManager:
                     if key not in self._tasks and (key in changed or key not in before):
                         self._start(key, job, pair, job.channels)
             return list(dict.fromkeys([*changed, *(key for key in after if key not in before)]))
+
+    def _moved(self, config: Config) -> set[str]:
+        """The exchanges whose settings are others now."""
+        names = {job.exchange for one in (self.config, config) for job in one.stream_jobs}
+        old = self.config
+        return {n for n in names if old.exchange_settings(n) != config.exchange_settings(n)}
 
     def _start(self, key: str, job: StreamJob, pair: str, channels: tuple[Channel, ...]) -> None:
         task = Task(key, job, pair, channels)

@@ -19,17 +19,21 @@ class Left:
 
 
 def read_left(store: DataStore, series: Series, reach_back: float) -> Left:
-    """What a service finds when it begins. Holes that are told as lost stay so."""
+    """What a service finds when it begins.
+
+    What was lost is tried once more: most of it was about to be fetched when the service ended.
+    """
     last = store.last_timestamp(series)
     if last is None:
         return Left(None, [])
     newest = microseconds(last)
     window = Window(newest - int(reach_back * SECOND), _FAR)
     covered = store.covered(series, window)
-    if not covered:
-        return Left(newest, [])
-    whole = Window(covered[0].start, covered[-1].end)
     lost = [Window(loss.start, loss.end) for loss in store.lost(series, window)]
-    missing = subtract([whole], [*covered, *lost])
-    holes = [Hole(hole.start, hole.end, "left by an earlier run") for hole in missing]
-    return Left(whole.end, holes)
+    starts = [window.start for window in (*covered, *lost)]
+    if not starts:  # a service that ended before it could tell the ledger anything
+        starts = [int(time) for time in store.times(series, window)[:1]]
+    end = covered[-1].end if covered else newest
+    whole = Window(min([*starts, end]), end)
+    missing = subtract([whole], covered)
+    return Left(end, [Hole(hole.start, hole.end, "left by an earlier run") for hole in missing])

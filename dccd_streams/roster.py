@@ -154,11 +154,9 @@ class Roster:
                 self._begin(feed, task, output, left.end)
             if is_new:
                 venue.add(feed)
-        for hole in left.holes:
-            if isinstance(feed, TradeFeed):
-                venue.healer.trades(feed, hole)
-            elif isinstance(feed, CandleFeed):
-                venue.healer.candles(feed, hole)
+        if isinstance(feed, CandleFeed) or (isinstance(feed, TradeFeed) and feed.healable):
+            for hole in left.holes:
+                feed.fill(hole)
 
     def _feed(
         self, venue: Venue, task: Task, output: Output, instrument: Instrument

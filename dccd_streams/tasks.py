@@ -132,3 +132,8 @@ def configured(config: Config) -> list[tuple[str, StreamJob, str]]:
         for job in config.stream_jobs
         for pair in job.pairs
     ]
+
+
+def same(one: StreamJob, other: StreamJob) -> bool:
+    """Whether two jobs ask the same of a pair, whichever other pairs they name."""
+    return one == other.model_copy(update={"pairs": one.pairs})

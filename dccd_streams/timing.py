@@ -29,7 +29,7 @@ class Timing:
     heal_most: float = 1_800.0
     heal_tries: int = 10
     reach_back: float = 86_400.0
-    mark: float = 5.0
+    mark: float = 2.0
     fold: float = 900.0
     day_grace: float = 120.0
     status: float = 2.0

@@ -41,7 +41,7 @@ class TradeFeed(Feed):
     ) -> None:
         super().__init__(subscription)
         self.contiguous = contiguous
-        self._healable = healable
+        self.healable = healable
         self.record: Series | None = None
         self.builders: dict[Series, CandleBuilder] = {}
         self._journal, self._heal = journal, heal
@@ -129,7 +129,7 @@ class TradeFeed(Feed):
     def _joined(self, news: list[Trade]) -> bool:
         """Whether no trade can be missing among the first, or nobody could tell."""
         if not self.contiguous:
-            return not self._healable
+            return not self.healable
         return int(_highest(news).trade_id) - int(_lowest(news).trade_id) == len(news) - 1
 
     def _check_ids(self, news: list[Trade]) -> None:
@@ -168,8 +168,15 @@ class TradeFeed(Feed):
             self._ask_heal(hole)
 
     def _ask_heal(self, hole: Hole) -> None:
+        """Have a hole filled. It counts as lost until it is: a crash does not forget it."""
         self.tally.gaps += 1
+        if hole.end is not None:
+            self._tell_lost(Loss(hole.start, hole.end, hole.cause))
         self._heal(self, hole)
+
+    def _tell_lost(self, loss: Loss) -> None:
+        for series in self.series:
+            self._journal.mark(series, loss)
 
     def tick(self, mark: bool) -> None:
         if not mark:
@@ -214,8 +221,7 @@ class TradeFeed(Feed):
         """A window that nothing can fill any more."""
         with self.lock:
             self.tally.lost += 1
-            for series in self.series:
-                self._journal.mark(series, Loss(window.start, window.end, cause))
+            self._tell_lost(Loss(window.start, window.end, cause))
             for builder in self.builders.values():
                 builder.lose(window)
 

@@ -39,7 +39,7 @@ class Transport(Protocol):
         """Open the connection; Disconnected if that fails, Refused with the server's status."""
 
     def send(self, message: bytes) -> None:
-        """Send one text message; Disconnected if it cannot be."""
+        """Send one text message, an empty one as a ping frame; Disconnected if it cannot be."""
 
     def receive(self, timeout: float) -> list[Frame]:
         """What has come, waiting up to `timeout` seconds for the first; Disconnected at the end."""
@@ -83,8 +83,9 @@ class SocketTransport:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, message: bytes) -> None:
-        """Send one text message."""
-        self._send(message, websocket.ABNF.OPCODE_TEXT)
+        """Send one text message, an empty one as a ping frame."""
+        opcode = websocket.ABNF.OPCODE_TEXT if message else websocket.ABNF.OPCODE_PING
+        self._send(message, opcode)
 
     def _send(self, message: bytes, opcode: int) -> None:
         self._wait_at_most(_SEND_SECONDS)

@@ -5,7 +5,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -173,7 +174,7 @@ class Archive:
                     running.append((file, self._pool.submit(self._get, file)))
                 file, future = running.popleft()
                 self._tried.add((series, file.path))
-                yield file, future.result
+                yield file, partial(_result, future)
         finally:
             for _, future in running:
                 future.cancel()
@@ -249,6 +250,13 @@ class Archive:
                     raise Cancelled("cancelled")
                 yield from parts.add(self._source.rows(lines, series, instrument, file))
             yield from parts.finish()
+
+
+def _result(future: "Future[Fetched | None]") -> Fetched | None:
+    try:
+        return future.result()
+    except CancelledError as error:  # the archive was closed by another thread
+        raise Cancelled("cancelled") from error
 
 
 def _drop(future: "Future[Fetched | None]") -> None:

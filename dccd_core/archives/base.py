@@ -51,12 +51,13 @@ class Layout:
     `columns` are all names in the order of the file, `types` those that are used, with what they
     are read as. `header`: True if the first line names the columns: its own order then counts, and
     it must have those that are used; False if there is none; None if both occur: a first line that
-    begins with a letter is then passed over.
+    begins with a letter is then passed over. `blank` are those that may be empty.
     """
 
     columns: Sequence[str]
     types: Mapping[str, pa.DataType]
     header: bool | None
+    blank: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

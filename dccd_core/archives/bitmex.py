@@ -30,6 +30,7 @@ LAYOUT = Layout(
         "homeNotional": pa.float64(),
     },
     header=True,
+    blank=frozenset({"price", "homeNotional"}),  # of markets that are no contracts
 )
 
 
@@ -61,6 +62,8 @@ class BitmexTrades(Source):
     ) -> pa.Table:
         """The market's own lines; homeNotional is the amount in base units."""
         lines = lines.filter(pc.equal(lines.column("symbol"), instrument.name))
+        if lines.column("price").null_count or lines.column("homeNotional").null_count:
+            raise ArchiveError(f"a trade of {instrument.name} without its price or its amount")
         text = pc.binary_replace_slice(lines.column("timestamp"), _DAY_ENDS, _DAY_ENDS + 1, "T")
         try:
             nano = text.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy()

@@ -169,6 +169,8 @@ class Host:
                 self._pause(error, DELAY * 2 ** (attempt - 1))
             except ExchangeError as error:
                 raise HostDown(str(error)) from error
+            except OSError as error:
+                raise ArchiveError(f"it cannot be kept in {self._folder}: {error}") from error
         raise AssertionError("unreachable")
 
     def small(self, path: str) -> bytes | None:

@@ -32,13 +32,22 @@ def read_lines(text: Text, layout: Layout) -> Iterator[pa.Table]:
             csv.ConvertOptions(
                 column_types=dict(layout.types),
                 include_columns=list(layout.types),
-                null_values=[],
+                null_values=[""],
                 true_values=["True", "true"],
                 false_values=["False", "false"],
             ),
         )
         for batch in reader:
-            yield pa.Table.from_batches([batch])
+            yield _filled(pa.Table.from_batches([batch]), layout)
     except pa.ArrowInvalid as error:
         if "Empty CSV" not in str(error):
             raise ArchiveError(f"a line that cannot be read: {error}") from error
+
+
+def _filled(lines: pa.Table, layout: Layout) -> pa.Table:
+    """Lines of which no field is empty that must not be."""
+    for name in lines.column_names:
+        empty = lines.column(name).null_count
+        if empty and name not in layout.blank:
+            raise ArchiveError(f"lines have no {name}: {empty}")
+    return lines

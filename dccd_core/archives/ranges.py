@@ -15,7 +15,7 @@ import msgspec
 from dccd_core.archives.base import ArchiveError, ArchiveFile
 from dccd_core.archives.download import Download, Host
 from dccd_core.archives.memory import Absent
-from dccd_core.archives.unpack import open_cutout, verify
+from dccd_core.archives.unpack import DAMAGED, open_cutout, verify
 from dccd_core.store import files
 
 # The table of contents is at the end; that of Kraken's 12,000 files takes less.
@@ -109,7 +109,7 @@ class RangedZips:
                 for info in zipped.infolist():
                     last = info.filename.rpartition("/")[2]
                     entries.setdefault(last, []).append((info.orig_filename, _entry(info)))
-        except (BadZipFile, ValueError) as error:
+        except DAMAGED as error:
             raise ArchiveError(f"it has no readable table of contents: {error}") from error
         return Contents(sizes, entries)
 

@@ -1,5 +1,6 @@
 """The text inside a zip or gzip, read as it is unpacked: nothing is written, nothing trusted."""
 
+import struct
 import zlib
 from gzip import BadGzipFile
 from typing import BinaryIO, Protocol
@@ -12,7 +13,12 @@ from dccd_core.archives.base import ArchiveError, ArchiveFile
 # Ten years of a dead market's candles pack forty times; what goes far beyond is made to harm.
 RATIO, RATIO_FROM = 200, 2**26
 _IsalError: type[Exception] = isal_zlib.error  # type: ignore[assignment] # its stub is wrong
-_DAMAGED = (BadZipFile, BadGzipFile, EOFError, zlib.error, _IsalError)
+# zipfile lets through what its parts say of nonsense: a place before the beginning (OSError), a
+# feature that it does not have, a name in no encoding, a number that does not fit
+DAMAGED = (
+    *(BadZipFile, BadGzipFile, EOFError, zlib.error, _IsalError, struct.error),
+    *(OSError, NotImplementedError, ValueError, OverflowError),
+)
 _LOCAL_HEADER, _NAME_AT, _EXTRA_AT = 30, 26, 28
 
 
@@ -45,7 +51,7 @@ class Text:
             return ahead
         try:
             data = self._stream.read(size)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise ArchiveError(f"it is damaged: {error}") from error
         self.read_bytes += len(data)
         if self.read_bytes > self._limit:
@@ -90,7 +96,7 @@ def open_text(file: BinaryIO, size: int, wanted: ArchiveFile) -> Text:
                 raise ArchiveError(f"it holds {names}, where {wanted.member} alone is expected")
             check_member(infos[0], wanted)
             return Text(zipped.open(infos[0]), size, wanted.longest)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise ArchiveError(f"it is damaged: {error}") from error
 
 

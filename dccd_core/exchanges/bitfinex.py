@@ -307,7 +307,7 @@ class BitfinexSession(Session):
     def __init__(self) -> None:
         self._asked: dict[tuple[str, str], Subscription] = {}
         self._channels: dict[int, Subscription] = {}
-        self._running: dict[int, Row] = {}
+        self._running: dict[int, Row | None] = {}
         self._count = 0
         self._broken: set[int] = set()  # channels of which something may be missing
 
@@ -340,7 +340,6 @@ class BitfinexSession(Session):
         ended = [number for number, one in self._channels.items() if one in subscriptions]
         for number in ended:
             del self._channels[number]
-            self._running.pop(number, None)
         return [msgspec.json.encode({"event": "unsubscribe", "chanId": one}) for one in ended]
 
     def checksum(self, instrument: Instrument, bids: Levels, asks: Levels) -> int:
@@ -378,13 +377,14 @@ class BitfinexSession(Session):
     def _hear(self, event: Event, inbox: Inbox) -> None:
         match event:
             case Subscribed():
-                subscription = self._asked.pop((event.channel, event.key or event.symbol), None)
+                subscription = self._answered(event)
                 if subscription is not None:
                     self._channels[event.chan_id] = subscription
                     self._broken.discard(event.chan_id)
+                    self._running[event.chan_id] = None
                     inbox.accepted.append(subscription)
             case Failed():
-                subscription = self._asked.pop((event.channel, event.key or event.symbol), None)
+                subscription = self._answered(event)
                 text = f"Bitfinex: {event.code} {event.msg}"
                 if subscription is not None:
                     inbox.refused.append((subscription, text))
@@ -396,6 +396,10 @@ class BitfinexSession(Session):
                     inbox.reconnect = f"Bitfinex: {code} {text}"
             case Conf() if event.status != "OK":
                 inbox.reconnect = f"Bitfinex: the flags were answered with {event.status}"
+
+    def _answered(self, event: Subscribed | Failed) -> Subscription | None:
+        key = event.channel, event.key or event.symbol
+        return self._asked.pop(key) if key in self._asked else None
 
     def _read_book(self, channel: int, parts: list[bytes], frame: Frame, inbox: Inbox) -> None:
         """Nothing of it after a gap: a book has no numbers of its own that would tell."""
@@ -413,7 +417,7 @@ class BitfinexSession(Session):
         """A candle is closed when a later one has come. Of the first message, which is history,
         only the running one counts; a closed one that is sent again was revised."""
         rows = decode(ROWS, content) if _is_list(content) else [decode(ROW, content)]
-        known = self._running.get(channel)
+        known = self._running[channel]
         if known is None or not rows:
             self._running |= {channel: max(rows, key=lambda row: row.time)} if rows else {}
             return

@@ -405,7 +405,8 @@ class BybitSession(Session):
     def unsubscribe(self, subscriptions: Sequence[Subscription]) -> list[bytes]:
         """One request a topic. What is under way when they are sent is not read any more."""
         topics = [_topic(one) for one in subscriptions]
-        self._ended |= {topic for topic in topics if self._topics.pop(topic, None)}
+        self._ended |= self._topics.keys() & topics
+        self._topics = {name: one for name, one in self._topics.items() if name not in topics}
         return [self._request("unsubscribe", topic) for topic in topics]
 
     def ping(self) -> bytes:
@@ -434,7 +435,7 @@ class BybitSession(Session):
     def _hear(self, response: Response, inbox: Inbox) -> None:
         if response.op in ("ping", "pong"):
             return
-        topic = self._asked.pop(response.req_id, None) or self._named(response.ret_msg)
+        topic = self._asked.get(response.req_id) or self._named(response.ret_msg)
         subscription = self._topics.get(topic or "")
         if topic is None or (response.success and response.op not in ("subscribe", "unsubscribe")):
             raise BadAnswer(f"Bybit: an answer to nothing: {response}")

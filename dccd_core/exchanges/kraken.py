@@ -272,7 +272,7 @@ class Kraken(Exchange, TradesHistory, Depth, Live):
     def trades_request(self, instrument: Instrument, time: int) -> Request:
         """`since` is in nanoseconds, one earlier than wanted: it is exclusive (unverified)."""
         # a number of fewer digits, up to the year 2001, would be one of seconds
-        return _since(instrument, time * 1_000 - 1 if time >= 10**15 else 0)
+        return _since(instrument, time * 1_000 - 1 if time > 10**15 else 0)
 
     def trades(self, answer: Answer, instrument: Instrument, request: Request) -> TradesPage:
         """A page that is not full is the newest one. `last` is the time of its last trade.

@@ -390,6 +390,10 @@ class KrakenFuturesSession(Session):
         self._asked = {k: one for k, one in self._asked.items() if one not in subscriptions}
         return [_message("unsubscribe", one) for one in subscriptions]
 
+    def ping(self) -> bytes:
+        """A frame of WebSocket."""
+        return b""
+
     def read(self, frame: Frame, inbox: Inbox) -> None:
         """The trades before the subscription, newest first, are not new."""
         head = decode(HEAD, frame.payload)

@@ -129,7 +129,8 @@ class Session(ABC):
         return []
 
     def ping(self) -> bytes | None:
-        """The text that keeps the connection alive where the exchange wants one of its own."""
+        """The text that keeps the connection alive where the exchange wants one of its own; empty
+        where it wants a ping frame of WebSocket."""
         return None
 
     def checksum(self, instrument: Instrument, bids: Levels, asks: Levels) -> int:

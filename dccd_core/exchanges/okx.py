@@ -348,9 +348,9 @@ class OkxSession(Session):
 
     def unsubscribe(self, subscriptions: Sequence[Subscription]) -> list[bytes]:
         """One request a feed. What is under way when they are sent is not read any more."""
-        for one in subscriptions:
-            self._feeds.pop(_arg(one), None)
-        return [self._request("unsubscribe", _arg(one)) for one in subscriptions]
+        args = [_arg(one) for one in subscriptions]
+        self._feeds = {arg: one for arg, one in self._feeds.items() if arg not in args}
+        return [self._request("unsubscribe", arg) for arg in args]
 
     def ping(self) -> bytes:
         """A text that is no JSON; so is the answer."""
@@ -376,11 +376,10 @@ class OkxSession(Session):
 
     def _hear(self, event: Event, inbox: Inbox) -> None:
         text = f"OKX: {event.event} {event.code} {event.msg}".rstrip()
-        arg = self._asked.pop(event.id, None)
+        arg = self._asked.get(event.id)
         if event.event in ("notice", "error"):
-            subscription = self._feeds.pop(arg, None) if arg else None
-            if subscription is not None:
-                inbox.refused.append((subscription, text))
+            if arg in self._feeds:
+                inbox.refused.append((self._feeds.pop(arg), text))
             else:
                 inbox.notices.append(text)
             if event.code == UPGRADE:
@@ -428,24 +427,21 @@ def _beginning(
 
 
 def _trades(rows: list[PastTrade], market: Instrument, received: int | None) -> list[Trade]:
-    base = _base(market)
+    amounts = _levels([(row.px, row.sz, "", "") for row in rows], market)
     return [
-        Trade(t.ts * 1_000, received, str(t.trade_id), t.px, base(t.sz, t.px), t.side == "buy")
-        for t in rows
+        Trade(row.ts * 1_000, received, str(row.trade_id), price, amount, row.side == "buy")
+        for row, (price, amount) in zip(rows, amounts, strict=True)
     ]
 
 
 def _levels(levels: list[Level], market: Instrument) -> Levels:
-    base = _base(market)
-    return [(price, base(amount, price)) for price, amount, _, _ in levels]
-
-
-def _base(market: Instrument) -> Callable[[float, float], float]:
-    """Base units of an amount at a price; 7 contracts of 0.01 are not 0.07000000000000001."""
+    """Prices and amounts in base units; 7 contracts of 0.01 are not 0.07000000000000001."""
     size = market.size
     if market.inverse:
-        return lambda contracts, price: contracts * size / price
-    return (lambda amount, _: amount) if size == 1 else lambda n, _: round(n * size, 12)
+        return [(price, contracts * size / price) for price, contracts, _, _ in levels]
+    if size == 1:
+        return [(price, amount) for price, amount, _, _ in levels]
+    return [(price, round(contracts * size, 12)) for price, contracts, _, _ in levels]
 
 
 def _arg(subscription: Subscription) -> Arg:

@@ -76,12 +76,13 @@ class Frame:
     end: int
     body: memoryview
 
-    def content(self) -> Content:
-        """The rows or the mark; ValueError if they are none of ours."""
-        found: Content = _decoder.decode(self.body)
-        if isinstance(found, PackedTrades) and not found.whole():
-            raise ValueError("columns of different lengths")
-        return found
+    def content(self) -> Content | None:
+        """The rows or the mark; None if another program wrote it, or it is damaged after all."""
+        try:
+            found: Content = _decoder.decode(self.body)
+        except msgspec.MsgspecError:
+            return None
+        return None if isinstance(found, PackedTrades) and not found.whole() else found
 
 
 @dataclass(frozen=True, slots=True)

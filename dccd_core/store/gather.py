@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -102,13 +101,15 @@ class Gathering:
 
     def _add(self, frame: Frame) -> bool:
         """Take a frame; whether it is one of ours."""
-        try:
-            content = frame.content()
-            if frame.key not in self.known:
-                series = Series.parse(frame.key.decode())
-                self.known[frame.key] = Gathered(series, doubt=bool(self.damage))
-        except (msgspec.MsgspecError, ValueError):
+        content = frame.content()
+        if content is None:
             return False
+        if frame.key not in self.known:
+            try:
+                series = Series.parse(frame.key.decode())
+            except ValueError:
+                return False
+            self.known[frame.key] = Gathered(series, doubt=bool(self.damage))
         self.known[frame.key].add(content)
         return True
 
@@ -127,10 +128,11 @@ class JournalReader:
         found = Gathered(series)
         for path in (path for one in journals(self._folder) for path in segments(one)):
             for frame in self._frames(path, str(series).encode()):
-                if frame is None:
+                content = None if frame is None else frame.content()
+                if content is None:
                     found.damaged()
                 else:
-                    found.add(frame.content())
+                    found.add(content)
         return found
 
     def _frames(self, path: Path, key: bytes) -> Iterator[Frame | None]:

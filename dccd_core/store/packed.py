@@ -50,9 +50,11 @@ class PackedTrades(msgspec.Struct, array_like=True, tag=1):
 
     def whole(self) -> bool:
         """Whether all columns are of one length."""
-        count, lengths = len(self), np.frombuffer(self.lengths, "<i4")
+        count = len(self)
         numbers = {len(column) for column in (self.time, self.received, self.price, self.amount)}
-        return numbers == {8 * count} and len(lengths) == count and lengths.sum() == len(self.ids)
+        if numbers != {8 * count} or len(self.lengths) != 4 * count:
+            return False
+        return int(np.frombuffer(self.lengths, "<i4").sum()) == len(self.ids)
 
 
 def _bytes(values: Sequence[Any], kind: str) -> bytes:

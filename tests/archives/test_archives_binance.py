@@ -250,7 +250,7 @@ def test_usdm_trades_are_the_aggregates(box: Sandbox, tmp_path: Path) -> None:
         (lambda lines: [kline(at("2024-05-01") // 1_000, unit=1_000), *lines[1:]], "and in micro"),
         (lambda lines: [f"{line},1" for line in lines], "columns"),
         (lambda lines: [lines[0].replace("1.0", "nan", 1), *lines[1:]], "not finite"),
-        (lambda lines: [lines[0].replace("1.0", "", 1), *lines[1:]], "cannot be read"),
+        (lambda lines: [lines[0].replace("1.0", "", 1), *lines[1:]], "lines have no open"),
         (lambda lines: [lines[0].replace("1.0", "1;0", 1), *lines[1:]], "cannot be read"),
         (lambda lines: [kline(at("2024-05-01") // 1_000, span=30_000), *lines[1:]], "60 s long"),
         (lambda _: ["<html>maintenance</html>"], "cannot be read"),

@@ -173,6 +173,19 @@ def test_a_disk_without_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "no room" in reasons[0]
 
 
+def test_a_folder_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(download.tempfile, "TemporaryFile", full)
+    with serving(day_file()) as host:
+        rows, reasons = fetched(host, tmp_path)
+    assert rows == 0
+    assert "No space left on device" in reasons[0]
+
+
 def test_cancel_ends_a_download_that_drips(tmp_path: Path) -> None:
     cancel = threading.Event()
     with (

@@ -112,7 +112,7 @@ def test_bybit_spot_numbers_are_made_unique_by_the_day(tmp_path: Path) -> None:
         ("1788220801,", "1788220801000,", "outside"),
         ("1788220801,", "1788307200,", "outside"),
         ("0.002,78541", "inf,78541", "not finite"),
-        ("0.002,78541", ",78541", "cannot be read"),
+        ("0.002,78541", ",78541", "lines have no size: 1"),
         ("trdMatchID", "id", "has no trdMatchID"),
     ],
 )
@@ -235,6 +235,20 @@ def test_bitmex_takes_the_lines_of_its_market_in_base_units(tmp_path: Path) -> N
         (start + 86_400 * SECOND - 1, "214a", 3912.0, 0.02556237, "buy"),
     ]
     assert [part.covered for part in parts] == [[day]]
+
+
+def test_bitmex_lines_of_an_index_have_no_amount(tmp_path: Path) -> None:
+    index = "2018-12-05D00:00:00.000000000,.BXBT,,0,3900,PlusTick,1e00,,,\n"
+    files = {"data/trade/20181205.csv.gz": gzipped(BITMEX_TEXT + index)}
+    day = window("2018-12-05", "2018-12-06")
+    parts, refused = fetched(BITMEX, XBT, tmp_path / "good", files, day)
+    assert refused == []
+    assert parts[0].rows.num_rows == 2
+    bad = BITMEX_TEXT.replace("0.02556237", "")
+    files = {"data/trade/20181205.csv.gz": gzipped(bad)}
+    parts, refused = fetched(BITMEX, XBT, tmp_path / "bad", files, day)
+    assert parts == []
+    assert "without its price or its amount" in refused[0].reason
 
 
 def test_bitmex_without_a_trade_of_its_market(tmp_path: Path) -> None:

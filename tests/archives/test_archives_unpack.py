@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 import struct
 import zipfile
 from io import BytesIO
@@ -114,6 +115,34 @@ def test_more_than_a_file_may_hold() -> None:
         text_of(gzip.compress(b"1,2\n3,4\n5,6\n"), ArchiveFile("b", Window(0, 1), longest=10))
 
 
+def spoilt(content: bytes, chance: random.Random) -> bytes:
+    found, place = bytearray(content), chance.randrange(len(content))
+    match chance.randrange(4):
+        case 0:
+            found[place] ^= 1 << chance.randrange(8)
+        case 1:
+            del found[place:]
+        case 2:
+            found[place:place] = chance.randbytes(chance.randint(1, 20))
+        case _:
+            del found[place : place + chance.randint(1, 30)]
+    return bytes(found)
+
+
+@pytest.mark.parametrize("wanted", [ZIP, GZIP])
+def test_whatever_is_damaged_is_said_so_or_is_unharmed(wanted: ArchiveFile) -> None:
+    chance = random.Random(7)
+    text = "".join(f"{n},{n * 7919 % 104729}\n" for n in range(300)).encode()
+    whole = zipped("b.csv", text) if wanted is ZIP else gzip.compress(text)
+    refused = 0
+    for _ in range(1_500):
+        try:
+            assert text_of(spoilt(whole, chance), wanted) == text
+        except ArchiveError:
+            refused += 1
+    assert refused > 1_200
+
+
 # --- lines --------------------------------------------------------------------------------------
 
 
@@ -148,10 +177,17 @@ def test_no_lines(content: str) -> None:
     assert table_of(content) == []
 
 
-@pytest.mark.parametrize("content", ["1,2\n3\n", "1,2\n3,x\n", "1,2\n3.5,1\n", "1,2,3\n", "1,\n"])
+@pytest.mark.parametrize("content", ["1,2\n3\n", "1,2\n3,x\n", "1,2\n3.5,1\n", "1,2,3\n"])
 def test_lines_that_cannot_be_read(content: str) -> None:
     with pytest.raises(ArchiveError, match="cannot be read"):
         table_of(content)
+
+
+def test_a_field_that_is_empty() -> None:
+    with pytest.raises(ArchiveError, match="lines have no x: 1"):
+        table_of("1,\n2,3\n")
+    blank = Layout(LAYOUT.columns, LAYOUT.types, None, frozenset({"x"}))
+    assert table_of("1,\n2,3\n", blank) == [{"n": 1, "x": None}, {"n": 2, "x": 3.0}]
 
 
 def test_a_long_text_comes_in_blocks() -> None:

@@ -7,10 +7,10 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 from helpers import assert_sound, at, plain, window
@@ -20,11 +20,12 @@ from dccd_core.exchanges.live import BookChange, LiveCandle
 from dccd_core.exchanges.trades import Trade
 from dccd_core.models import DAY, SECOND, Series, Window
 from dccd_core.store import fold as fold_module
-from dccd_core.store import period
+from dccd_core.store import frames, period
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import BusyError
 from dccd_core.store.fold import Folded, fold
 from dccd_core.store.journal import JournalWriter, closed_segments, segments
+from dccd_core.store.packed import PackedTrades
 from dccd_core.store.schemas import BookRow, Loss, SchemaError, trades_table
 
 START = at("2026-11-22")
@@ -391,17 +392,31 @@ def test_damage_is_told_and_what_it_may_have_held_is_lost_in_the_ledger_until_it
     assert {loss.cause for loss in store.lost(BTC)} == {"cut"}
 
 
-def test_a_frame_of_another_program_is_damage_and_no_crash(store: DataStore) -> None:
-    from dccd_core.store import frames
+class Unknown(str):
+    """A key that is no series of ours."""
 
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        frames.encode(Unknown("binance/nothing/BTC-USDT"), frames.Covered(1, 2)),  # type: ignore[arg-type]
+        frames.encode(Unknown("\ud800".encode("utf-8", "replace").decode()), frames.Covered(1, 2)),  # type: ignore[arg-type]
+        frames.encode(BTC, msgspec.structs.replace(PackedTrades.of([trade(7)]), price=b"")),
+        frames.encode(BTC, msgspec.structs.replace(PackedTrades.of([trade(7)]), ids=b"12345")),
+        frames.encode(BTC, (99, 1, 2)),  # type: ignore[arg-type]
+    ],
+)
+def test_a_whole_frame_that_is_none_of_ours_is_damage_and_no_crash(
+    frame: bytes, store: DataStore
+) -> None:
     writer = begin(store)
     writer.append_trades(BTC, [trade(0)])
-    writer._append(frames.encode(replace(BTC, exchange="x" * 40), frames.Covered(1, 2))[:-1])
-    other = frames.encode(BTC, frames.Covered(1, 2))
-    strange = other.replace(b"binance/trades/BTC-USDT", b"binance/nothing/BTC-USD")
-    writer._append(strange)
+    writer._append(frame)
     writer.append_trades(BTC, [trade(1)])
     writer.rotate()
+    assert ids(store) == [0, 1]
     folded = fold(store)
-    assert len(folded.damage) == 1
+    assert [damage.length for damage in folded.damage] == [len(frame)]
     assert ids(store) == [0, 1]

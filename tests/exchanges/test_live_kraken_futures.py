@@ -6,6 +6,8 @@ from dccd_core.exchanges.base import Instrument
 from dccd_core.exchanges.kraken_futures import KrakenFutures
 from dccd_core.exchanges.live import Inbox, Session, Subscription
 from dccd_core.models import Channel, Symbol
+from dccd_sandbox import Sandbox, Settings
+from dccd_streams.transport import SocketTransport
 
 FILE = "kraken_futures.ws.jsonl"
 
@@ -55,3 +57,18 @@ def test_what_is_not_traded_in_the_book_is_no_trade() -> None:
     inbox = heard(session, *fills)
     assert [trade.trade_id for trade in inbox.trades["PF_XBTUSD"]] == ["fill", "liquidation"]
     assert inbox.bad == []
+
+
+def test_the_ping_is_a_frame_and_no_text() -> None:
+    """As a text it would be answered with an error, which would be one of a request of ours."""
+    ping = KrakenFutures().session().ping()
+    with Sandbox(Settings()) as box:
+        transport = SocketTransport()
+        transport.connect(f"{box.ws_url}/kraken_futures/ws/v1", None)
+        assert b"info" in transport.receive(10)[0].payload
+        transport.send(ping or b"")
+        transport.send(b"{")
+        (answer,) = transport.receive(10)
+        assert b"Json Error" in answer.payload
+        assert transport.receive(0.1) == []
+        transport.close()

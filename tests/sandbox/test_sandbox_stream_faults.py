@@ -130,6 +130,44 @@ def handshake(path: str) -> bytes:
     ).encode()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        (b"GET", b"POST", b"405"),
+        (b"Version: 13", b"Version: 8", b"400"),
+        (b"Sec-WebSocket-Key", b"X-Key", b"400"),
+        (b"/binance/ws", b"/_sandbox/stats", b"404"),
+    ],
+)
+def test_a_handshake_in_error_is_refused(
+    box: Sandbox, old: bytes, new: bytes, status: bytes
+) -> None:
+    with socket.create_connection((box.host, box.port), timeout=PATIENCE) as wire:
+        wire.sendall(handshake("/binance/ws").replace(old, new))
+        assert wire.recv(65_536).startswith(b"HTTP/1.1 " + status)
+
+
+def test_who_leaves_too_much_unread_is_cut_off(box: Sandbox) -> None:
+    box.set_stream_faults(StreamFault("huge", size=90_000_000))
+    with socket.create_connection((box.host, box.port), timeout=PATIENCE) as wire:
+        wire.sendall(handshake(TRADES))
+        step(box, 10 * MINUTE)
+        assert box.stats()["streams"]["exchanges"]["binance"]["slow"] == 1
+        assert box.stats()["streams"]["exchanges"]["binance"]["open"] == 0
+
+
+def test_noise_after_the_handshake_ends_that_connection_only(box: Sandbox) -> None:
+    with opened(box, TRADES) as ws:
+        for noise in (b"\xff" * 300, b"\x00" * 20, b"GET / HTTP/1.1\r\n\r\n", b"\x81"):
+            with socket.create_connection((box.host, box.port), timeout=PATIENCE) as wire:
+                wire.sendall(handshake(TRADES) + noise)
+                assert wire.recv(65_536).startswith(b"HTTP/1.1 101 ")
+        end = step(box, 10 * MINUTE)
+        found = [one["t"] for one in messages(ws)]
+    assert found == truth(box, end - NOW_MS)
+    assert "error" not in box.stats()["streams"]["exchanges"]["binance"]
+
+
 def test_a_close_has_its_code_and_reason(box: Sandbox) -> None:
     box.set_stream_faults(StreamFault("close", code=1012, reason="service restart", after=1))
     with opened(box, TRADES) as ws:
@@ -244,6 +282,20 @@ def test_faults_of_requests_hit_handshakes(box: Sandbox) -> None:
     assert refused.value.response.headers["retry-after"] == "1"
     with opened(box, TRADES):
         assert box.stats()["paths"][TRADES] == {"101": 1, "429": 1}
+
+
+def test_a_slow_handshake_is_done_in_the_end(box: Sandbox) -> None:
+    box.set_faults(Rule("slow", path="/binance/ws", seconds=0.4))
+    with socket.create_connection((box.host, box.port), timeout=0.1) as wire:
+        wire.sendall(handshake(TRADES))
+        with pytest.raises(TimeoutError):
+            wire.recv(1)
+        wire.settimeout(PATIENCE)
+        assert wire.recv(65_536).startswith(b"HTTP/1.1 101 ")
+    with socket.create_connection((box.host, box.port)) as wire:
+        wire.sendall(handshake(TRADES))  # and goes away
+    step(box, MINUTE)
+    assert ask(box, "/binance/api/v3/ping").status == 200
 
 
 def test_a_wrong_checksum_is_another_number() -> None:

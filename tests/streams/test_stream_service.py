@@ -147,9 +147,13 @@ def test_killed_at_random_moments_it_loses_nothing_that_rest_has(
 
 
 def holes(data: Path) -> list[str]:
-    """Gaps but the newest one, which the ledger has not been told of yet."""
-    store = DataStore(data)
-    return [str(gap) for key in (BTC, ETH) for gap in store.gaps(key)[:-1]]
+    """Gaps but that at the end, of which the ledger has not been told yet."""
+    store, found = DataStore(data), []
+    for key in (BTC, ETH):
+        covered, first = store.covered(key), store.load(key)["time"].to_physical()[0]
+        if not covered or covered[0].start > first or len(covered) > 1:
+            found.append(f"{key}: {covered}")
+    return found
 
 
 def test_a_second_one_is_refused_and_told_who_runs(tmp_path: Path, box: Sandbox) -> None:
@@ -204,9 +208,7 @@ def ask(
     """The status and the text of an answer."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", data, headers, method=method
-    )
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
             return answer.status, answer.read().decode()

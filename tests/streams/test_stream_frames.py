@@ -1,0 +1,132 @@
+"""The frame loop: against frames made by somebody else's library, cut anywhere, and garbage."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.frames import CloseCode, Frame, Opcode
+
+from dccd_streams.frames import FrameReader, ProtocolError
+
+
+def wire(opcode: Opcode, data: bytes, *, fin: bool = True, mask: bool = False) -> bytes:
+    """A frame as another library writes it."""
+    return Frame(opcode, data, fin).serialize(mask=mask)
+
+
+def read(reader: FrameReader, data: bytes) -> list[bytes]:
+    """What a reader makes of bytes that come in one piece after the other, as large as it reads."""
+    found: list[bytes] = []
+    rest = memoryview(data)
+
+    def receive_into(free: memoryview) -> int:
+        count = min(len(free), len(rest))
+        free[:count] = rest[:count]
+        return count
+
+    while rest:
+        rest = rest[reader.fill(receive_into) :]
+        reader.messages(found)
+    return found
+
+
+MESSAGES = st.lists(
+    st.one_of(
+        st.binary(max_size=300),
+        st.sampled_from([125, 126, 65_535, 65_536, 300_000]).map(lambda size: b"x" * size),
+    ),
+    max_size=5,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(MESSAGES, st.lists(st.integers(1, 50_000), min_size=3), st.integers(0, 2**32))
+def test_messages_come_whole_however_they_are_cut(
+    messages: list[bytes], cuts: list[int], seed: int
+) -> None:
+    dice = random.Random(seed)
+    cuts = cuts if sum(map(len, messages)) < 5_000 else [cut + 997 for cut in cuts]
+    data = b"".join(as_frames(message, dice) for message in messages)
+    reader, found, at = FrameReader(), list[bytes](), 0
+    while at < len(data):
+        size = dice.choice(cuts)
+        found += read(reader, data[at : at + size])
+        at += size
+    assert list(map(len, found)) == list(map(len, messages))
+    assert all(one == other for one, other in zip(found, messages, strict=True))
+    assert all(ping == b"p" for ping in reader.pings)
+
+
+def as_frames(message: bytes, dice: random.Random) -> bytes:
+    """A message in one frame or some, with pings between."""
+    if dice.random() < 0.5:
+        return wire(Opcode.TEXT, message)
+    cut = dice.randint(0, len(message))
+    return (
+        wire(Opcode.BINARY, message[:cut], fin=False)
+        + wire(Opcode.PING, b"p")
+        + wire(Opcode.CONT, message[cut:])
+    )
+
+
+@given(st.binary(max_size=2_000))
+def test_garbage_is_refused_or_waits_for_more(data: bytes) -> None:
+    reader = FrameReader(largest=1_000)
+    try:
+        found = read(reader, data)
+    except ProtocolError:
+        return
+    assert sum(map(len, found)) <= len(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (wire(Opcode.TEXT, b"x", mask=True), "masked"),
+        (bytes([0xC1, 1, 65]), "reserved bits"),
+        (bytes([0x83, 1, 65]), "unknown kind 3"),
+        (bytes([0x8B, 1, 65]), "unknown kind 11"),
+        (wire(Opcode.CONT, b"x"), "mixed up"),
+        (wire(Opcode.TEXT, b"x", fin=False) + wire(Opcode.TEXT, b"y"), "mixed up"),
+        (bytes([0x09, 1, 65]), "control frame"),
+        (bytes([0x88, 1, 3]), "half a code"),
+        (bytes([0x81, 127]) + (1 << 40).to_bytes(8), "a message of"),
+        (wire(Opcode.TEXT, b"x" * 700, fin=False) * 1 + wire(Opcode.CONT, b"x" * 700), "more than"),
+    ],
+)
+def test_what_no_server_may_send(data: bytes, why: str) -> None:
+    with pytest.raises(ProtocolError, match=why):
+        read(FrameReader(largest=1_000), data)
+
+
+def test_what_came_before_a_fault_is_kept() -> None:
+    reader, found = FrameReader(), list[bytes]()
+    data = wire(Opcode.TEXT, b"good") + bytes([0x83, 0])
+
+    def receive_into(free: memoryview) -> int:
+        free[: len(data)] = data
+        return len(data)
+
+    reader.fill(receive_into)
+    with pytest.raises(ProtocolError):
+        reader.messages(found)
+    assert found == [b"good"]
+
+
+def test_a_close_frame_ends_the_messages() -> None:
+    reader = FrameReader()
+    close = CloseCode.GOING_AWAY.to_bytes(2) + b"bye"
+    data = wire(Opcode.TEXT, b"1") + wire(Opcode.CLOSE, close) + wire(Opcode.TEXT, b"2")
+    assert read(reader, data) == [b"1"]
+    assert reader.closed == (1001, "bye")
+
+
+def test_memory_is_given_back_after_a_large_message() -> None:
+    reader = FrameReader()
+    large = b"x" * 5_000_000
+    assert list(map(len, read(reader, wire(Opcode.TEXT, large)))) == [len(large)]
+    for _ in range(40):
+        read(reader, wire(Opcode.TEXT, b"y" * 100_000))
+    size = len(reader._buffer)
+    assert size <= 512 << 10

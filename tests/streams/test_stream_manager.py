@@ -1,0 +1,260 @@
+"""StreamManager as others embed it: starting, stopping, what is left behind, what it tells."""
+
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_exchange import Fake, registered
+from fake_server import FakeServer
+from stream_lab import FAST, config_of, lab, wait
+
+from dccd_core.config_sections import StreamJob
+from dccd_core.health import HealthMonitor
+from dccd_core.models import Channel
+from dccd_core.store.journal import JournalWriter
+from dccd_core.stream_status import read_statuses
+from dccd_streams import recorder
+from dccd_streams.instance import AlreadyRunning, Shard
+from dccd_streams.manager import StreamManager
+
+BTC = "BTC-USD"
+
+
+def job(**more: Any) -> StreamJob:
+    """A job of one pair."""
+    values = {"exchange": "fake", "pairs": ["BTC/USD"], "channels": ["trades"]} | more
+    return StreamJob.model_validate(values)
+
+
+def ours() -> list[str]:
+    """The threads of services."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith(("stream-", "rest-", "http-"))]
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+def test_a_thousand_starts_and_stops_leave_nothing_behind(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", markets=(BTC, "ETH-USD")) as found:
+        found.wait_live()
+        found.manager.stop_one("fake_BTC_USD_trades")
+        wait(lambda: not found.server.subscribed(f"trades:{BTC}"))
+        threads, files = len(ours()), open_files()
+        for _ in range(1_000):
+            key = found.manager.start_one(job(), "BTC/USD", ["trades"])
+            assert key in found.manager.running_keys()
+            assert found.manager.stop_one(key)
+            assert key not in found.manager.running_keys()
+        wait(lambda: not found.server.subscribed(f"trades:{BTC}"))
+        assert len(ours()) <= threads + 3, ours()  # of the workers some are started when needed
+        assert open_files() <= files + 3
+        assert found.server.open == 1
+        assert found.status("ETH-USD")["reconnects"] == 0
+        key = found.manager.start_one(job(), "BTC/USD", ["trades"])
+        wait(lambda: found.server.subscribed(f"trades:{BTC}"))
+        found.server.trade(BTC, 5)
+        found.wait_trades()
+        found.assert_trades()
+    assert ours() == []
+
+
+def test_stop_and_start_again(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", "book") as found:
+        for _ in range(3):
+            found.wait_live()
+            found.server.trade(BTC, 5)
+            found.server.change(BTC, 5)
+            found.wait_trades()
+            assert found.manager.stop()
+            assert ours() == []
+            assert found.manager.running_keys() == []
+            found.manager.start()
+            found.manager.start()  # once more does nothing
+        assert len(found.manager.running_keys()) == 2
+
+
+def test_a_new_task_of_the_same_key_writes_at_once(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", "book", markets=(BTC,)) as found:
+        [key] = found.manager.running_keys()
+        for _ in range(10):
+            found.wait_live()
+            found.server.trade(BTC, 4)
+            found.wait_trades()
+            assert found.manager.stop_one(key)
+            assert not found.manager.stop_one(key)
+            again = job(channels=["trades", "book"], time_step=1)
+            assert found.manager.start_one(again, "BTC/USD", again.channels) == key
+        found.wait_live()
+        found.server.trade(BTC, 4)
+        found.wait_trades()
+        found.assert_trades()
+
+
+def test_two_tasks_that_name_one_series_write_it_once(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", markets=(BTC,)) as found:
+        found.wait_live()
+        both = job(channels=["trades", "book"], time_step=1)
+        key = found.manager.start_one(both, "BTC/USD", both.channels)
+        wait(lambda: found.manager.status()[-1]["state"] == "live")
+        found.server.trade(BTC, 4)
+        found.wait_trades()
+        assert found.manager.stop_one("fake_BTC_USD_trades")
+        found.server.trade(BTC, 4)
+        found.wait_trades()
+        found.assert_trades()
+        assert found.manager.running_keys() == [key]
+        assert found.server.subscribed(f"trades:{BTC}") == 1
+
+
+def test_start_one_before_start_is_refused(tmp_path: Path) -> None:
+    with registered(Fake()), FakeServer(BTC) as server:
+        manager = StreamManager(config_of(server, tmp_path, "trades"), timing=FAST)
+        with pytest.raises(RuntimeError, match="not started"):
+            manager.start_one(job(), "BTC/USD", ["trades"])
+        assert manager.stop()
+        assert manager.stop_one("x") is False
+
+
+def test_status_has_a_dict_for_each_task(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", "book") as found:
+        found.wait_live()
+        found.server.trade(BTC, 5)
+        found.wait_trades()
+        [status, _] = found.manager.status()
+        assert status["key"] == "fake_BTC_USD_trades_book"
+        assert (status["exchange"], status["pair"]) == ("fake", "BTC/USD")
+        assert (status["channels"], status["time_step"]) == (["trades", "book"], 1)
+        assert status["running"] is True
+        assert status["rows_today"] >= 5
+        assert abs(time.time() - status["last_message"]) < 60
+        assert abs(time.time() - status["last_row"]) < 60
+        assert 0 <= status["lag"] < 60
+        assert status["series"] == ["fake/trades/BTC-USD", "fake/book/BTC-USD"]
+        # a config that was read anew shows what was added meanwhile
+        server = found.server
+        fresh = config_of(server, tmp_path, "trades", "book", step=1)
+        added = fresh.model_copy(
+            update={"stream_jobs": (*fresh.stream_jobs, job(channels=["ohlc"]))}
+        )
+        found.manager.stop_one("fake_ETH_USD_trades_book")
+        states = {one["key"]: one["state"] for one in found.manager.status(added)}
+        assert states["fake_ETH_USD_trades_book"] == "stopped"
+        assert states["fake_BTC_USD_ohlc"] == "stopped"
+        wait(lambda: read_statuses(tmp_path), "no status file")
+        [service] = read_statuses(tmp_path)
+        assert service.pid == os.getpid()
+        assert service.alive(time.time())
+
+
+def test_health_records_each_series(tmp_path: Path) -> None:
+    health = HealthMonitor(tmp_path)
+    with registered(Fake()), FakeServer(BTC) as server:
+        manager = StreamManager(config_of(server, tmp_path, "trades"), health, timing=FAST)
+        manager.start()
+        try:
+            wait(lambda: "fake/trades/BTC-USD" in health.get_metrics(), "no record")
+            assert health.get_metrics()["fake/trades/BTC-USD"].consecutive_errors == 0
+        finally:
+            assert manager.stop(10)
+
+
+def test_a_second_one_on_the_same_path_is_refused(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades") as found:
+        other = StreamManager(found.manager.config, timing=FAST)
+        with pytest.raises(AlreadyRunning, match=f"process {os.getpid()} on "):
+            other.start()
+        shard = StreamManager(found.manager.config, shard=Shard(1, 2), timing=FAST)
+        with pytest.raises(AlreadyRunning):
+            shard.start()
+        assert found.manager.running_keys()
+
+
+def test_reload_touches_only_what_changed(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades") as found:
+        found.wait_live()
+        config = config_of(found.server, tmp_path, "trades")
+        assert found.manager.reload(config) == []
+        [one] = config.stream_jobs
+        less = one.model_copy(update={"pairs": ("ETH/USD",)})
+        more = job(channels=["book"], time_step=2)
+        changed = config.model_copy(update={"stream_jobs": (less, more)})
+        touched = found.manager.reload(changed)
+        assert touched == ["fake_BTC_USD_trades", "fake_BTC_USD_book"]
+        wait(lambda: not found.server.subscribed(f"trades:{BTC}"))
+        found.wait_live()
+        assert found.manager.running_keys() == ["fake_ETH_USD_trades", "fake_BTC_USD_book"]
+        assert len(found.server.connects) == 1
+        elsewhere = config.settings.model_copy(update={"data_path": tmp_path / "other"})
+        with pytest.raises(ValueError, match="restart"):
+            found.manager.reload(config.model_copy(update={"settings": elsewhere}))
+
+
+def test_a_full_disk_is_told_and_what_was_missed_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "MOST_PENDING", 20_000)
+    monkeypatch.setattr(recorder, "_RETRY", 0.1)
+    full = threading.Event()
+    sync = JournalWriter.sync
+
+    def maybe(self: JournalWriter) -> int:
+        if full.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return sync(self)
+
+    monkeypatch.setattr(JournalWriter, "sync", maybe)
+    with lab(tmp_path, "trades", markets=(BTC,)) as found:
+        found.wait_live()
+        found.server.trade(BTC, 5)
+        found.wait_trades()
+        full.set()
+        wait(lambda: found.manager.service_status().problem, "nothing is told")
+        assert "No space left" in str(found.manager.service_status().problem)
+        wait(lambda: found.server.trade(BTC, 99) or not found.server.open, "it still receives")
+        most = found.manager.service_status().pending_bytes
+        found.server.trade(BTC, 500)
+        assert found.manager.service_status().pending_bytes <= most + 20_000
+        full.clear()
+        found.wait_live()
+        found.server.trade(BTC, 5)
+        found.wait_trades()
+        found.assert_trades()
+        assert found.manager.service_status().problem is None
+
+
+def test_a_dead_thread_of_the_service_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lab(tmp_path, "trades") as found:
+        assert not found.manager.failed
+
+        def fail(self: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(recorder.Recorder, "_sync", fail)
+        wait(lambda: found.manager.failed, "nobody noticed")
+        monkeypatch.undo()
+
+
+def test_shards_take_each_pair_once() -> None:
+    pairs = [f"X{i}/USD" for i in range(500)]
+    shards = [Shard.parse(f"{i}/8") for i in range(1, 9)]
+    taken = [[pair for pair in pairs if shard.has("fake", pair)] for shard in shards]
+    assert sorted(pair for part in taken for pair in part) == sorted(pairs)
+    assert all(30 <= len(part) <= 100 for part in taken)
+    for wrong in ("0/8", "9/8", "8", "a/b", "-1/2"):
+        with pytest.raises(ValueError, match="write 2/8"):
+            Shard.parse(wrong)
+
+
+def test_channels_may_be_words(tmp_path: Path) -> None:
+    with lab(tmp_path, markets=(BTC,)) as found:
+        key = found.manager.start_one(job(), "BTC/USD", ["trades", Channel.BOOK])
+        assert key == "fake_BTC_USD_trades_book"
+        wait(lambda: found.manager.status()[-1]["state"] == "live")
