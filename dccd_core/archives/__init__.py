@@ -5,7 +5,7 @@
     with archive:
         for item in archive.fetch(series, instrument, missing):
             match item:
-                case Part():     # of one period; as soon as it is complete, in order of time
+                case Part():     # rows of one period
                     store.merge(series, item.period, item.rows, item.covered, "archive")
                 case Refused():  # wrong checksum, damaged, a bomb, rows off the grid, no network
                     log it and note it in the outcome
@@ -13,18 +13,23 @@
 
 `missing` are windows to be filled, of one cell or of a whole series; where files are large
 (Kraken's hold all of a pair's history) one call for all of a series' cells saves downloads. What
-comes back is clipped to them. `fetch` is a generator: files are downloaded ahead by a few threads
-of the archive's own, nothing is done before the first `next`, and closing it early is right. It
-yields nothing where a series is not published, where files are absent (404: remembered for a
+comes back is clipped to them. A part may be one of several of its period; parts come about in order
+of time. `fetch` is a generator: files are downloaded ahead by a few threads of the archive's own,
+nothing is done before the first `next`, and closing it early is right.
+
+It yields nothing where a series is not published, where files are absent (404: remembered for a
 while in `{data}/.dccd/archives`, so that a run does not ask again), or where REST is cheaper (less
-than a page is missing). It raises Cancelled once `cancel` is set, and nothing else of the network.
+than a page is missing). It raises Cancelled once `cancel` is set, and nothing else of the network:
+`dccd_core.archives.base.ArchiveError` stays inside, a caller meets it as `Refused`. A host that
+does not answer is given up until the archive is closed.
+
+What is covered: of trades all the time of a file, but for holes in ids that should have none; of
+candles only that of which there are rows, so that REST is asked about holes. Kraken's files leave
+out intervals without trades, of which Kraken's own candles are flat: these are put in.
 
 `archive.files(series, instrument, missing)` names what would be asked first, for estimates, without
 a request. `archive.requests` and `archive.bytes` count what was sent and received, checksums and
-404s too. Several threads may share an archive. Candles of a gapless exchange are covered only
-where rows are: holes stay for REST to confirm. Times that a trades file spans are covered whole.
-
-Errors are `dccd_core.archives.base.ArchiveError` inside; a caller meets them as `Refused`.
+404s too. Several threads may share an archive.
 """
 
 import threading

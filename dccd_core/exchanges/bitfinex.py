@@ -417,17 +417,18 @@ class BitfinexSession(Session):
         """A candle is closed when a later one has come. Of the first message, which is history,
         only the running one counts; a closed one that is sent again was revised."""
         rows = decode(ROWS, content) if _is_list(content) else [decode(ROW, content)]
+        rows.sort(key=lambda row: row.time)
         known = self._running[channel]
         if known is None or not rows:
-            self._running |= {channel: max(rows, key=lambda row: row.time)} if rows else {}
+            self._running[channel] = rows[-1] if rows else known
             return
         subscription = self._channels[channel]
-        for row in sorted(rows, key=lambda row: row.time):
-            closed, self._running[channel] = (row, known) if row.time < known.time else (known, row)
-            known = self._running[channel]
+        for row in rows:
+            closed, known = (row, known) if row.time < known.time else (known, row)
             if closed.time < known.time:
                 key = (subscription.instrument.name, subscription.span)
                 inbox.candles[key].append(_candle(closed, frame.received))
+        self._running[channel] = known
 
 
 def _is_list(content: bytes) -> bool:

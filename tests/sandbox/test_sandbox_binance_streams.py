@@ -7,8 +7,9 @@ from typing import Any
 import polars as pl
 import pytest
 from sandbox_client import NOW, ask
-from stream_client import NOW_MS, asked, messages, opened, step
+from stream_client import NOW_MS, PATIENCE, asked, messages, opened, step
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
 
 from dccd_sandbox import Sandbox, Settings
 from dccd_sandbox.clock import epoch_ms
@@ -283,13 +284,18 @@ def test_a_quarterly_contract_streams(box: Sandbox) -> None:
     assert frame(found, AGGREGATE).equals(truth)
 
 
-def test_with_limits_who_talks_too_much_is_closed() -> None:
+def chatter(ws: ClientConnection, count: int) -> None:
+    """Ask so often, and hear the answers and one message more."""
+    for number in range(count):
+        ws.send(json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": number}))
+    for _ in range(count + 1):
+        ws.recv(PATIENCE)
 
+
+def test_with_limits_who_talks_too_much_is_closed() -> None:
     with Sandbox(Settings(now=NOW, frozen=True)) as box, opened(box, "/binance/ws") as ws:
-        for number in range(10):
-            ws.send(json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": number}))
         with pytest.raises(ConnectionClosed) as closed:
-            [ws.recv(5) for _ in range(11)]
+            chatter(ws, 100)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
         assert box.stats()["streams"]["exchanges"]["binance"]["too_many"] == 1

@@ -1,7 +1,6 @@
 """The service as a program: signals, kills, a second one beside it, its config file."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -50,12 +49,13 @@ exchanges:
 
 
 @contextmanager
-def service(config: Path, *options: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """The program, killed at the end if it runs still; what it says is in `service.log`."""
-    command = [sys.executable, "-m", "dccd_streams", "--config", str(config), "--port", "0"]
+def program(
+    command: list[str], config: Path, variables: dict[str, str]
+) -> Iterator[subprocess.Popen[str]]:
+    """A program, killed at the end if it runs still; what it says is in `service.log`."""
     with (config.parent / "service.log").open("a") as said:
         process = subprocess.Popen(
-            [*command, *options], cwd=ROOT, text=True, stderr=said, stdout=said,
+            command, cwd=ROOT, text=True, stderr=said, stdout=said,
             env=child_environment(**variables),
         )  # fmt: skip
         try:
@@ -63,6 +63,14 @@ def service(config: Path, *options: str, **variables: str) -> Iterator[subproces
         finally:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def service(config: Path, *options: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """The service."""
+    command = [sys.executable, "-m", "dccd_streams", "--config", str(config), "--port", "0"]
+    with program([*command, *options], config, variables) as process:
+        yield process
 
 
 def said(config: Path) -> str:
@@ -250,7 +258,7 @@ def test_health_is_bad_while_a_market_is_not_there(tmp_path: Path, box: Sandbox)
         assert status.health_port is not None
         code, text = ask(status.health_port, "/health")
         assert code == 503
-        assert "binance_NIX_USDT_trades: put_aside: NIX/USDT: Binance has no such pair" in text
+        assert "binance_NIX_USDT_trades: put_aside: NIX/USDT: Binance spot has no such pair" in text
         assert ask(status.health_port, "/streams", "POST", {}, "")[0] == 403
 
 
@@ -264,13 +272,11 @@ def test_a_config_that_cannot_be_used_ends_it_at_once(tmp_path: Path) -> None:
 
 def test_the_example_of_the_readme_runs(tmp_path: Path, box: Sandbox) -> None:
     config = write_config(tmp_path, box, "BTC/USDT")
-    example = ROOT / "examples" / "embedded_streams.py"
-    with subprocess.Popen(
-        [sys.executable, str(example)], cwd=ROOT, text=True, stderr=subprocess.PIPE,
-        env=child_environment(DCCD_CONFIG=str(config), PYTHONPATH=str(ROOT)),
-    ) as process:  # fmt: skip
+    example = str(ROOT / "examples" / "embedded_streams.py")
+    variables = {"DCCD_CONFIG": str(config), "PYTHONPATH": str(ROOT)}
+    with program([sys.executable, example], config, variables) as process:
         wait(lambda: live(config, "BTC/USDT"), "not live")
         wait_rows(config, "BTC/USDT")
-        os.kill(process.pid, signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     assert_equals_truth(tmp_path / "data", box, BTC, "BTCUSDT")

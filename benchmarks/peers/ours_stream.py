@@ -1,0 +1,48 @@
+"""Ours: a stream of trades, from the socket to daily Parquet."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from meter import Meter, arguments
+
+from dccd_core.config import Config
+from dccd_core.exchanges.binance import Binance
+from dccd_core.store.datastore import DataStore
+from dccd_streams.manager import StreamManager
+
+
+def main() -> None:
+    """Record until the rows are there, then stop, which folds them."""
+    given = arguments()
+    pairs = [f"N{number:04}/USDT" for number in range(given["connections"])]
+    # one connection for each pair
+    Binance.live_limits = replace(Binance.live_limits, streams=1)
+    config = Config.model_validate(
+        {
+            "settings": {"data_path": given["folder"]},
+            "stream_jobs": [{"exchange": "binance", "pairs": pairs, "channels": ["trades"]}],
+            "exchanges": {
+                "binance": {
+                    "rest_url": f"{given['url']}/binance",
+                    "ws_url": given["ws"] + "/binance",
+                }
+            },
+        }
+    )
+    manager = StreamManager(config)
+    manager.start()
+    while not all(one.state == "live" for one in manager.statuses()):
+        time.sleep(0.01)
+    with Meter() as meter:
+        while sum(one.rows for one in manager.statuses()) < given["messages"]:
+            time.sleep(0.1)
+        if not manager.stop(60):
+            raise RuntimeError("not everything was flushed")
+    store = DataStore(Path(given["folder"]))
+    rows = sum(len(store.load(f"binance/trades/{pair.replace('/', '-')}")) for pair in pairs)
+    stored = sum(file.stat().st_size for file in Path(given["folder"]).rglob("*.parquet"))
+    meter.report(rows=rows, bytes=stored)
+
+
+main()

@@ -1,0 +1,104 @@
+"""What does a trade cost, from the socket to durable daily Parquet?
+
+All clients read the same messages of one local server. Saturated: as fast as they are read. Paced:
+2,000 a second over all connections. cryptofeed stores through a callback that is not crash safe.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+
+from lab import (
+    PEERS,
+    Aim,
+    Options,
+    Result,
+    client,
+    expect,
+    in_turn,
+    main,
+    middle,
+    print_table,
+    print_title,
+    scratch,
+)
+
+from dccd_sandbox import Load, Sandbox, Settings
+
+OURS, CRYPTOFEED, DCCD = "ours", "cryptofeed 2.4.1 + Parquet", "dccd 3.8.1"
+PEERS["cryptofeed"] = ("cryptofeed==2.4.1", "pyarrow==21.0.0", "uvloop==0.22.1")
+RUNS = {OURS: ("ours_stream", None), CRYPTOFEED: ("cryptofeed_stream", "cryptofeed"),
+        DCCD: ("dccd_stream", "dccd")}  # fmt: skip
+PACED = 2_000.0
+
+
+def measure(options: Options) -> list[Aim]:
+    """Every client at each number of connections, in turn."""
+    print_title(__doc__)
+    messages = 20_000 if options.small else 60_000
+    counts = (1, 4) if options.small else (1, 4, 16)
+    settings = Settings(many=16, weight_limit=0, now="2026-06-01T12:00:00Z")
+    cost: dict[tuple[str, int, bool], float] = {}
+    size: dict[str, float] = {}
+    with Sandbox(settings, process=True) as box:
+        for paced in (False, True):
+            total = messages // 4 if paced else messages
+            for connections in counts:
+                variants = {
+                    name: partial(_run, box, name, connections, total, paced) for name in RUNS
+                }
+                found = in_turn(options.rounds, variants, warm_up=False)
+                for name, many in found.items():
+                    cost[name, connections, paced] = middle(many, "cpu") / total * 1e6
+                    size[name] = middle(many, "bytes") / total
+    _print(cost, size, counts)
+    return _aims(cost, size, counts)
+
+
+def _run(box: Sandbox, name: str, connections: int, messages: int, paced: bool) -> Result:
+    script, peer = RUNS[name]
+    with scratch() as work:
+        box.set_load(Load("binance", messages, connections, PACED if paced else None))
+        folder = mkdtemp(dir=work)
+        found = client(
+            script, peer, url=box.url, ws=box.ws_url, folder=str(Path(folder)),
+            connections=connections, messages=messages,
+        )  # fmt: skip
+    box.set_load(None)
+    expect(found["rows"], messages, name)
+    return found
+
+
+def _print(
+    cost: dict[tuple[str, int, bool], float], size: dict[str, float], counts: tuple[int, ...]
+) -> None:
+    heads = [f"{kind} x{n}" for kind in ("saturated", "2,000/s") for n in counts]
+    rows = [
+        [name, *(f"{cost[name, n, paced]:.1f}" for paced in (False, True) for n in counts),
+         f"{size[name]:.1f}"]
+        for name in RUNS
+    ]  # fmt: skip
+    print_table(["µs of CPU a trade", *heads, "bytes a trade"], rows)
+
+
+def _aims(
+    cost: dict[tuple[str, int, bool], float], size: dict[str, float], counts: tuple[int, ...]
+) -> list[Aim]:
+    aims = []
+    for paced, kind in ((False, "saturated"), (True, "2,000/s")):
+        ours = cost[OURS, 1, paced]
+        for peer, wanted in ((CRYPTOFEED, 1.6), (DCCD, 4.0)):
+            ratio = cost[peer, 1, paced] / ours
+            what = f"{kind}, 1 connection: cheaper than {peer}"
+            aims.append(Aim(what, f"≥ {wanted} ×", f"{ratio:.1f} ×", ratio >= wanted))
+        grown = cost[OURS, counts[-1], paced] / ours
+        what = f"{kind}: {counts[-1]} connections against one"
+        aims.append(Aim(what, "≤ 1.5 ×", f"{grown:.2f} ×", grown <= 1.5))
+    part = size[OURS] / size[DCCD]
+    aims.append(Aim("bytes of a trade against dccd", "≤ 0.33", f"{part:.2f}", part <= 1 / 3))
+    return aims
+
+
+if __name__ == "__main__":
+    sys.exit(main(measure, __doc__))
