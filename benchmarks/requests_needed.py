@@ -86,9 +86,9 @@ def measure(options: Options) -> list[Aim]:
     return [
         Aim(
             f"asked / needed, the worst: {worst.name}",
-            f"{ONCE:.2f}",
+            f"{ONCE:.1f}",
             f"{ratio:.2f}",
-            ratio <= ONCE + 0.005,
+            round(ratio, 1) <= ONCE,
         ),
         Aim(
             f"rate reached / allowed, the worst: {slowest.name}",

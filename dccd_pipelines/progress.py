@@ -20,12 +20,12 @@ from dccd_core.models import Series
 
 
 class _Rate(ProgressColumn):
-    """Candles a second."""
+    """Rows a second."""
 
     def render(self, task: Task) -> Text:
         rows, elapsed = task.fields["rows"], task.elapsed or 0.0
         rate = rows / elapsed if elapsed else 0.0
-        return Text(f"{rows:>11,} candles {rate:>8,.0f}/s", style="cyan")
+        return Text(f"{rows:>11,} rows {rate:>8,.0f}/s", style="cyan")
 
 
 class LiveProgress:
@@ -45,6 +45,7 @@ class LiveProgress:
             disable=not console.is_terminal,
         )
         self._tasks: dict[Series, TaskID] = {}
+        self._told: set[Series] = set()
         self._lock = Lock()
 
     def __enter__(self) -> Self:
@@ -63,6 +64,8 @@ class LiveProgress:
                 )
             task = self._tasks[step.series]
             self._bars.update(task, completed=step.done, total=step.total, rows=step.rows)
-            if step.done == step.total:
+            if step.done == step.total and step.series not in self._told:
+                self._told.add(step.series)
                 self._bars.update(task, visible=False)
-                self._console.print(f"{step.series}: {step.rows:,} candles in {step.total:,} pages")
+                what = f"candles in {step.total:,} pages" if step.series.span else "trades"
+                self._console.print(f"{step.series}: {step.rows:,} {what}")

@@ -289,9 +289,10 @@ def setting(key: str, value: str) -> str:
 
 
 # What is in the file, and the one line that is said about it.
+NO_SPAN = "binance has no such span, nor one to build it from"
 REFUSED = [
     (with_job(span="61"),
-     f"5: histo_jobs[0].span: 61: binance has no such span, nor one to build it from; it has {SPANS}; did you mean 1m?"),
+     f"5: histo_jobs[0].span: 61: {NO_SPAN}; it has {SPANS}; did you mean 1m?"),
     (with_job(span="1H"), f"5: histo_jobs[0].span: 1H: {SPAN}; did you mean 1h?"),
     (with_job(span="1min"), f"5: histo_jobs[0].span: 1min: {SPAN}; did you mean 1m?"),
     (with_job(span="1M"), f"5: histo_jobs[0].span: 1M: {SPAN}"),
@@ -384,7 +385,8 @@ REFUSED = [
     (setting("data_path", "~no-such-user/x"),
      f"1: settings.data_path: ~no-such-user/x: {FOLDER}"),
     (setting("ui_port", "65536"), "1: settings.ui_port: 65536: must be a port from 1 to 65535"),
-    ("settings: {data_path: d}\n", "nothing to collect: name a job in histo_jobs, trades_jobs, stream_jobs"),
+    ("settings: {data_path: d}\n",
+     "nothing to collect: name a job in histo_jobs, trades_jobs, stream_jobs"),
     (with_job(span="1h\n    span: 1h"),
      "6: histo_jobs[0].span: written twice: it is already in line 5"),
     (with_job("histo_jobs: []\n"), "6: histo_jobs: written twice: it is already in line 2"),

@@ -303,7 +303,8 @@ def refused(path: Path, before: str, said: str, *, add: tuple[str, str, str | in
         (("binanse", "A/B", "1h"),
          "exchange: binanse: no such exchange; there are: {exchanges}; did you mean binance?"),
         (("binance", "A/B", 61),
-         "span: 61: binance has no such span, nor one to build it from; it has 1s, 1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, "
+         "span: 61: binance has no such span, nor one to build it from; it has 1s, 1m, 3m, "
+         "5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, "
          "12h, 1d, 3d, 1w; did you mean 1m?"),
     ],
 )  # fmt: skip

@@ -126,7 +126,8 @@ def test_what_is_there_is_said_and_the_file_is_not_touched(dccd: Dccd, file: Pat
         ("add -e binanse -p SOL/USDT -s 1h",
          "exchange: binanse: no such exchange; there are: {exchanges}; did you mean binance?"),
         ("add -e binance -p SOL/USDT -s 61",
-         "span: 61: binance has no such span, nor one to build it from; it has 1s, 1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h,"
+         "span: 61: binance has no such span, nor one to build it from; it has 1s, 1m, 3m, "
+         "5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h,"
          " 12h, 1d, 3d, 1w; did you mean 1m?"),
         ("add -e binance -p SOL/USDT -s 1H",
          "span: 1H: write seconds (3600) or a label (1m, 1h, 1d, 1w); did you mean 1h?"),
