@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -25,8 +26,13 @@ from dccd_core.store.schemas import trades_table
 
 BTC = Series("binance", Channel.TRADES, Symbol("BTC", "USDT"))
 DAY, START = "2026-01-01", 1_767_225_600_000_000
-BATCH, SERIES, MOST_MS = 1_000, 200, 5.0
-JOURNAL, FOLDED, REWRITTEN = "journal, synced", "fold into the day", "the day's file anew (polars)"
+BATCH, SERIES, TICKS, MOST_MS = 1_000, 200, 5, 5.0
+JOURNAL, FOLDED, REWRITTEN = (
+    "journal, synced",
+    "fold of 5 ticks into the day",
+    "the day's file anew (polars)",
+)
+DISK = "as many bytes to this disk, synced"
 Costs = dict[str, list[tuple[float, float]]]
 
 
@@ -34,10 +40,10 @@ def measure(options: Options) -> list[Aim]:
     """Both sizes of day in turn; medians."""
     print_title(__doc__)
     many = 100_000 if options.small else 1_000_000
-    found = {rows: _day(rows, options.rounds) for rows in (0, many)}
+    found = _days((0, many), options.rounds)
     lines = [
         (way, f"{rows:,}", f"{_cpu(costs[way]):.2f}", f"{_wall(costs[way]):.2f}")
-        for way in (JOURNAL, FOLDED, REWRITTEN)
+        for way in (JOURNAL, DISK, FOLDED, REWRITTEN)
         for rows, costs in found.items()
     ]
     print_table((f"{BATCH:,} trades", "trades of the day", "CPU ms", "wall ms"), lines)
@@ -77,26 +83,44 @@ def _trades(first: int, count: int) -> list[Trade]:
     ]
 
 
-def _day(rows: int, rounds: int) -> Costs:
-    """Ticks of a thousand trades on a day that has so many."""
-    costs: Costs = {JOURNAL: [], FOLDED: [], REWRITTEN: []}
+def _days(sizes: tuple[int, ...], rounds: int) -> dict[int, Costs]:
+    """Ticks of a thousand trades on days that have so many, in turn."""
+    ways = (JOURNAL, DISK, FOLDED, REWRITTEN)
+    found: dict[int, Costs] = {rows: {way: [] for way in ways} for rows in sizes}
     with scratch() as folder:
-        store, plain = DataStore(folder / "ours"), folder / "plain.parquet"
-        if rows:
-            table = trades_table(_trades(0, rows))
-            store.merge(BTC, DAY, table, [Window(START, START + rows * 60)], "rest")
-            _frame(table).write_parquet(plain)
-        writer = JournalWriter(store.journal)
-        for tick in range(5 * rounds):
-            batch = _trades(rows + tick * BATCH, BATCH)
-            costs[JOURNAL].append(_timed(lambda batch=batch: _append(writer, batch)))  # type: ignore[misc]
-            writer.rotate()
-            costs[FOLDED].append(_timed(lambda: fold(store)))
-            costs[REWRITTEN].append(_timed(lambda batch=batch: _rewrite(plain, batch)))  # type: ignore[misc]
-        writer.close()
-        if store.load(BTC).height != rows + 5 * rounds * BATCH:
-            raise RuntimeError("trades are missing")
-    return costs
+        stores = {rows: _begin(folder / str(rows), rows) for rows in sizes}
+        writers = {rows: JournalWriter(store.journal) for rows, store in stores.items()}
+        beside = files.Appender(folder / "beside")
+        os.sync()  # what was written above must not be waited for below
+        for tick in range(10 * rounds):
+            for rows, costs in found.items():
+                batch, writer = _trades(rows + tick * BATCH, BATCH), writers[rows]
+                costs[JOURNAL].append(_timed(partial(_append, writer, batch)))
+                costs[DISK].append(_timed(partial(beside.append, bytes(50 * BATCH))))
+                if tick % TICKS == TICKS - 1:
+                    writer.rotate()
+                    costs[FOLDED].append(_timed(partial(fold, stores[rows])))
+        for rows, costs in found.items():
+            writers[rows].close()
+            if stores[rows].load(BTC).height != rows + 10 * rounds * BATCH:
+                raise RuntimeError("trades are missing")
+            for tick in range(3 * rounds):
+                batch = _trades(rows + tick * BATCH, BATCH)
+                costs[REWRITTEN].append(
+                    _timed(partial(_rewrite, folder / f"{rows}.parquet", batch))
+                )
+        beside.close()
+    return found
+
+
+def _begin(folder: Path, rows: int) -> DataStore:
+    """A day with so many trades, in our store and as one file beside it."""
+    store = DataStore(folder)
+    if rows:
+        table = trades_table(_trades(0, rows))
+        store.merge(BTC, DAY, table, [Window(START, START + rows * 60)], "rest")
+        _frame(table).write_parquet(folder.with_suffix(".parquet"))
+    return store
 
 
 def _append(writer: JournalWriter, batch: list[Trade]) -> None:

@@ -1,12 +1,16 @@
 """Five cron fields, checked before a scheduler sees them: a bad one would stop every schedule."""
 
 import re
+from datetime import date, datetime, timedelta
+from itertools import pairwise
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 _LONGEST = dict(zip(range(1, 13), (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), strict=True))
 _PART = re.compile(r"(?:\*|(\w+)(?:-(\w+))?)(?:/([1-9]\d?))?")
 _NUMBER = re.compile(r"[0-9]{1,2}")
+# nine years hold a 29th of February on either side of a century without one
+_SPAN_OF_DAYS = 9 * 366
 
 _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("minute", 0, 59, {}),
@@ -49,3 +53,45 @@ def _values(field: str, noun: str, low: int, high: int, names: dict[str, int]) -
 def _number(text: str, names: dict[str, int]) -> int:
     """A number or a name as a number; -1, which no field allows, for anything else."""
     return int(text) if _NUMBER.fullmatch(text) else names.get(text, -1)
+
+
+def longest_pause(text: str) -> int:
+    """The most seconds between two moments of a cron text, over the coming years."""
+    minutes, first = _minutes(text), date(2028, 1, 1)
+    days = [day for day in range(_SPAN_OF_DAYS) if _fits(text, first + timedelta(days=day))]
+    apart = max((after - before for before, after in pairwise(days)), default=_SPAN_OF_DAYS)
+    inside = max((after - before for before, after in pairwise(minutes)), default=0)
+    return 60 * max(inside, apart * 1_440 - minutes[-1] + minutes[0])
+
+
+def latest_tick(text: str, now: datetime) -> datetime:
+    """The newest moment of a cron text at or before `now`, in the zone of `now`."""
+    minutes = _minutes(text)
+    for back in range(_SPAN_OF_DAYS):
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=back)
+        if _fits(text, midnight.date()):
+            found = [midnight + timedelta(minutes=minute) for minute in minutes]
+            if past := [moment for moment in found if moment <= now]:
+                return past[-1]
+    raise ValueError("it never came: no such month has such a day")
+
+
+def _minutes(text: str) -> list[int]:
+    """The minutes of a day at which a cron text fires, where its day fits."""
+    minute, hour = (
+        _values(field, *shape) for field, shape in zip(text.split()[:2], _FIELDS[:2], strict=True)
+    )
+    return sorted(60 * one + other for one in hour for other in minute)
+
+
+def _fits(text: str, day: date) -> bool:
+    """Whether a day is meant. Of a day of the month and a weekday one is enough, as cron has it."""
+    fields = text.split()
+    of_month, month, weekday = (
+        _values(field, *shape) for field, shape in zip(fields[2:], _FIELDS[2:], strict=True)
+    )
+    by_date, by_weekday = day.day in of_month, day.isoweekday() % 7 in {one % 7 for one in weekday}
+    both = fields[2] == "*" or fields[4] == "*"
+    return day.month in month and (
+        (by_date and by_weekday) if both else (by_date or by_weekday)
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import uvloop
 from cryptofeed import FeedHandler
 from cryptofeed.connection import RestEndpoint, Routes, WebsocketEndpoint
 from cryptofeed.defines import TRADES
@@ -48,7 +49,8 @@ def main() -> None:
         if count >= given["messages"]:
             asyncio.get_running_loop().stop()
 
-    handler = FeedHandler(config={"log": {"disabled": True}, "uvloop": True})
+    asyncio.set_event_loop(uvloop.new_event_loop())  # its own switch for it fails with uvloop 0.22
+    handler = FeedHandler(config={"log": {"disabled": True}, "uvloop": False})
     for number in range(given["connections"]):
         handler.add_feed(
             Binance(symbols=[f"N{number:04}-USDT"], channels=[TRADES], callbacks={TRADES: trade})

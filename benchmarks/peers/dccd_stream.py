@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from dccd381 import opened
 from dccd.sources import binance
+from dccd381 import opened
 from meter import Meter, arguments
 
 

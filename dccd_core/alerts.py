@@ -1,0 +1,156 @@
+"""The webhook: incidents become messages, and messages wait until somebody takes them.
+
+Nothing here raises for the sake of a webhook, and its address is a secret: no message, log or
+error of ours has it.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import requests
+from pydantic import SecretStr
+
+from dccd_core.config import Config
+from dccd_core.cron import latest_tick
+from dccd_core.incidents import Change, Condition, Register, State, step
+from dccd_core.messages import message
+from dccd_core.store import files
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 5.0
+# A webhook takes about one message a second; the rest goes with the next tick.
+AT_ONCE = 10
+
+
+class Webhook:
+    """A Slack webhook, or one of Discord. `send` says why a message was not taken, or None."""
+
+    def __init__(self, url: SecretStr) -> None:
+        self._url = SecretStr(_slack_way(url.get_secret_value()))
+        logging.getLogger("urllib3.connectionpool").addFilter(_not_of_paths(self._url))
+
+    def send(self, text: str) -> str | None:
+        """Post one message; why it was not taken, without the address, or None."""
+        try:
+            answer = requests.post(
+                self._url.get_secret_value(),
+                json={"text": text},
+                timeout=TIMEOUT,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            return f"the webhook does not answer: {type(error).__name__}"
+        return None if answer.ok and answer.status_code < 300 else f"HTTP {answer.status_code}"
+
+
+def _slack_way(url: str) -> str:
+    """Discord understands Slack's messages at an address of its own."""
+    parts = urlsplit(url)
+    discord = (parts.hostname or "").endswith(("discord.com", "discordapp.com"))
+    return f"{url.rstrip('/')}/slack" if discord and not parts.path.endswith("/slack") else url
+
+
+def _not_of_paths(url: SecretStr) -> Callable[[logging.LogRecord], bool]:
+    """urllib3 writes the path of each request into its debugging log."""
+    path = urlsplit(url.get_secret_value()).path
+    return lambda record: len(path) < 2 or path not in record.getMessage()
+
+
+class Sender(Protocol):
+    """Takes messages."""
+
+    def send(self, text: str) -> str | None:
+        """Why a message was not taken, or None."""
+
+
+class Alerter:
+    """Keeps the incidents of a data path and tells of them. Without a webhook it only keeps them."""
+
+    def __init__(self, config: Config, sender: Sender | None = None) -> None:
+        url, self._config = config.alerts.webhook_url, config
+        self._sender = sender or (Webhook(url) if url else None)
+        self._register = Register(config.settings.data_path)
+        self._ui = ui_address(config)
+
+    def report(
+        self,
+        conditions: Iterable[Condition],
+        kinds: Collection[str],
+        now: float,
+        *,
+        unknown: Collection[str] = (),
+        ended: dict[str, str] | None = None,
+    ) -> list[Change]:
+        """Take what an observer of these kinds sees now; open, close, remind, and tell."""
+        with files.lock(self._register.lock_path):
+            state = self._register.read()
+            changes = step(state, conditions, kinds, now, unknown=unknown, ended=ended)
+            self._say(state, [message(change, self._ui, now) for change in changes])
+        for change in changes:
+            for one in change.incidents:
+                log.warning("incident %s: %s", change.what, one.last.key)
+        return changes
+
+    def digest(self, cron: str | None, now: float, make: Callable[[State], str]) -> bool:
+        """Send the digest if its time has come; whether it had."""
+        with files.lock(self._register.lock_path):
+            state = self._register.read()
+            tick = latest_tick(cron, datetime.fromtimestamp(now, UTC)).timestamp() if cron else now
+            due = state.digest is not None and cron is not None and state.digest < tick
+            if due or state.digest is None or cron is None:
+                state.digest = now
+                self._say(state, [make(state)] if due else [])
+        return due
+
+    def open_keys(self) -> State:
+        """What is open now."""
+        return self._register.read()
+
+    def note_disk(self, low: bool) -> None:
+        """Remember whether the disk is called low."""
+        with files.lock(self._register.lock_path):
+            state = self._register.read()
+            if state.low_disk != low:
+                state.low_disk = low
+                self._register.write(state)
+
+    def _say(self, state: State, texts: list[str]) -> None:
+        """Keep the state, then send what waits: killed in between, it is sent later."""
+        if self._sender is None:
+            state.pending = []
+            self._register.write(state)
+            return
+        state.pending += texts
+        self._register.write(state)
+        for _ in range(min(AT_ONCE, len(state.pending))):
+            problem = self._sender.send(state.pending[0])
+            if problem:
+                log.warning("%d alerts wait: %s", len(state.pending), problem)
+                return
+            state.pending.pop(0)
+            self._register.write(state)
+
+
+def ui_address(config: Config) -> str:
+    """Where a link leads that opens Dagster's UI."""
+    host = config.settings.ui_host
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
+    return f"http://{shown}:{config.settings.ui_port}"
+
+
+def send_test(config: Config) -> str | None:
+    """Send one message; why it did not arrive, or None. ValueError if there is no webhook."""
+    url = config.alerts.webhook_url
+    if url is None:
+        raise ValueError("alerts.webhook_url is not set: there is nobody to tell")
+    return Webhook(url).send(":white_check_mark: *dccd*: this is a test. Alerts arrive here.")
+
+
+def incidents_file(data_path: Path | str) -> Register:
+    """The register of a data path, to read."""
+    return Register(data_path)

@@ -1,0 +1,168 @@
+"""Incidents: what is wrong opens one, its end closes it, and each is told once.
+
+Observers say what they see now, again and again; `step` finds what is new in it. The state is a
+file, so that a restart repeats nothing and forgets nothing.
+"""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import msgspec
+
+from dccd_core.store import files
+
+REMIND = 86_400.0
+MOST_PENDING = 200
+
+
+class Kind:
+    """What can be wrong. Each has a paragraph in docs/operations.md."""
+
+    JOB = "job failed"
+    CHECK = "check failed"
+    STALE = "stale"
+    STREAM = "stream"
+    GAP = "gap not healed"
+    SERVICE = "stream service"
+    PROGRAM = "program"
+    DISK = "disk low"
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is wrong now.
+
+    `subject` is what it concerns, `text` says what is wrong with it, `cure` what to do. Conditions
+    of one kind and `group` that begin together are told together. It is an incident after it has
+    lasted `patience` seconds. `path` leads to a page of Dagster's UI.
+    """
+
+    kind: str
+    subject: str
+    text: str
+    group: str = ""
+    cure: str = ""
+    path: str = ""
+    patience: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """What makes it the same one as before."""
+        return f"{self.kind}: {self.subject}"
+
+
+class Incident(msgspec.Struct, kw_only=True):
+    """A condition that has been told. Moments are unix seconds; `last` is as it was seen last."""
+
+    opened: float
+    told: float
+    last: Condition
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be told of some incidents of one kind and group: `what` is opened, closed or
+    remind. `ended` says of closed ones what is known of their end, by key."""
+
+    what: str
+    incidents: list[Incident]
+    ended: dict[str, str] = {}
+
+
+class State(msgspec.Struct, kw_only=True):
+    """All that is remembered: what is open, what is looked at, and messages that wait."""
+
+    open: dict[str, Incident] = {}
+    seen: dict[str, float] = {}
+    pending: list[str] = []
+    digest: float | None = None
+    low_disk: bool = False
+
+
+def step(
+    state: State,
+    conditions: Iterable[Condition],
+    kinds: Collection[str],
+    now: float,
+    *,
+    unknown: Collection[str] = (),
+    ended: dict[str, str] | None = None,
+) -> list[Change]:
+    """Bring the state up to what an observer of these `kinds` sees now; what is to be told of it.
+
+    What is `unknown` at the moment, by key, stays as it is.
+    """
+    wrong = {one.key: one for one in conditions}
+    opened = [
+        _open(state, one, now)
+        for key, one in wrong.items()
+        if key not in state.open and _lasted(state, one, now)
+    ]
+    mine = {key for key, one in state.open.items() if one.last.kind in kinds}
+    closed = [state.open.pop(key) for key in sorted(mine - set(wrong) - set(unknown))]
+    _forget(state, wrong, kinds, unknown)
+    remind = []
+    for key, incident in state.open.items():
+        incident.last = wrong.get(key, incident.last)
+        if now - incident.told >= REMIND:
+            incident.told = now
+            remind.append(incident)
+    return [
+        *_grouped("opened", opened),
+        *_grouped("closed", closed, ended or {}),
+        *_grouped("remind", remind),
+    ]
+
+
+def _lasted(state: State, condition: Condition, now: float) -> bool:
+    since = state.seen.setdefault(condition.key, now)
+    return now - since >= condition.patience
+
+
+def _open(state: State, condition: Condition, now: float) -> Incident:
+    since = state.seen.pop(condition.key, now)
+    incident = Incident(opened=since, told=now, last=condition)
+    state.open[condition.key] = incident
+    return incident
+
+
+def _forget(
+    state: State, wrong: dict[str, Condition], kinds: Collection[str], unknown: Collection[str]
+) -> None:
+    """What ended before it was an incident."""
+    for key in [*state.seen]:
+        mine = key.partition(": ")[0] in kinds
+        if mine and key not in wrong and key not in unknown:
+            del state.seen[key]
+
+
+def _grouped(
+    what: str, incidents: list[Incident], ended: dict[str, str] | None = None
+) -> list[Change]:
+    groups: dict[tuple[str, str], list[Incident]] = {}
+    for one in incidents:
+        groups.setdefault((one.last.kind, one.last.group or one.last.key), []).append(one)
+    return [
+        Change(what=what, incidents=group, ended=ended or {}) for _, group in sorted(groups.items())
+    ]
+
+
+class Register:
+    """The state on disk. Several programs may work on it: each under the lock."""
+
+    def __init__(self, data_path: Path | str) -> None:
+        self._path = Path(data_path) / ".dccd" / "incidents.json"
+        self.lock_path = Path(data_path) / ".dccd" / "locks" / "incidents.lock"
+
+    def read(self) -> State:
+        """The state; a damaged file is moved aside, and begun again."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=State)
+        except FileNotFoundError:
+            return State()
+        except msgspec.MsgspecError:
+            files.set_aside(self._path)
+            return State()
+
+    def write(self, state: State) -> None:
+        """Keep it, atomically. Of messages that nobody takes, the newest stay."""
+        state.pending = state.pending[-MOST_PENDING:]
+        files.write_bytes(self._path, msgspec.json.encode(state))

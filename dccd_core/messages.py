@@ -1,0 +1,75 @@
+"""What people read: incidents and the daily digest as Slack shows them."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from dccd_core.incidents import Change, Incident
+
+SHOWN = 10
+_SIGNS = {"opened": ":red_circle:", "closed": ":large_green_circle:", "remind": ":large_orange_circle:"}
+
+
+def message(change: Change, ui: str, now: float) -> str:
+    """One message about incidents of a kind: what is wrong, where to look, what to do."""
+    if len(change.incidents) == 1:
+        return _single(change, change.incidents[0], ui, now)
+    first = change.incidents[0].last
+    head = f"{_SIGNS[change.what]} *{len(change.incidents)} × {escape(first.kind)}*"
+    about = f" of {escape(first.group)}" if first.group else ""
+    state = {"opened": "", "closed": " ended", "remind": " still open"}[change.what]
+    lines = [f"• {_line(change, one, ui, now)}" for one in change.incidents[:SHOWN]]
+    more = len(change.incidents) - SHOWN
+    lines += [f"• … and {more} more: `dccd status` lists them"] if more > 0 else []
+    cure = f"\n{escape(first.cure)}" if first.cure and change.what != "closed" else ""
+    return f"{head}{about}{state}\n" + "\n".join(lines) + cure
+
+
+def _single(change: Change, incident: Incident, ui: str, now: float) -> str:
+    sign, last = _SIGNS[change.what], incident.last
+    head = f"{sign} *{escape(last.kind)}: {_linked(last.subject, last.path, ui)}*"
+    if change.what == "closed":
+        return f"{head} is over{_ended(change, incident, now)}"
+    still = f" – for {duration(now - incident.opened)} now" if change.what == "remind" else ""
+    cure = f"\n{escape(last.cure)}" if last.cure else ""
+    return f"{head}{still}\n{escape(last.text)}{cure}"
+
+
+def _line(change: Change, incident: Incident, ui: str, now: float) -> str:
+    last = incident.last
+    name = _linked(last.subject, last.path, ui)
+    if change.what == "closed":
+        return f"{name}{_ended(change, incident, now)}"
+    return f"{name}: {escape(last.text)}"
+
+
+def _ended(change: Change, incident: Incident, now: float) -> str:
+    """How long it was, and what became of it."""
+    said = change.ended.get(incident.last.key, "")
+    return f" after {duration(now - incident.opened)}" + (f": {escape(said)}" if said else "")
+
+
+def _linked(name: str, path: str, ui: str) -> str:
+    return f"<{ui}{path}|{escape(name)}>" if path and ui else escape(name)
+
+
+def digest(figures: Sequence[tuple[str, str]], open_incidents: Sequence[Incident]) -> str:
+    """The daily word: all is well, or what is not."""
+    sign = ":large_orange_circle:" if open_incidents else ":white_check_mark:"
+    head = f"{len(open_incidents)} incidents are open" if open_incidents else "All is well"
+    lines = [f"• {escape(one.last.key)}" for one in open_incidents[:SHOWN]]
+    told = ", ".join(f"{value} {name}" for name, value in figures)
+    return "\n".join([f"{sign} *dccd: {head}*", escape(told), *lines])
+
+
+def escape(text: str) -> str:
+    """Text in which Slack finds no links or mentions."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 40 s, 3 min 20 s, 2 h 10 min, 5 d 3 h."""
+    whole = timedelta(seconds=max(0, round(seconds)))
+    days, rest = whole.days, whole.seconds
+    parts = [(days, "d"), (rest // 3600, "h"), (rest % 3600 // 60, "min"), (rest % 60, "s")]
+    shown = [f"{count} {unit}" for count, unit in parts if count][:2]
+    return " ".join(shown) or "0 s"

@@ -1,0 +1,58 @@
+"""The order book of this moment, of every exchange, against the sandbox's truth."""
+
+from pathlib import Path
+
+import pytest
+
+from dccd_core.config import Config, parse_config
+from dccd_core.exchanges import load, load_all
+from dccd_core.exchanges.base import UnknownSymbol
+from dccd_core.exchanges.trades import Depth
+from dccd_core.snapshot import order_book
+from dccd_sandbox import Sandbox, Settings
+
+PAIRS = {
+    "bitmex": "BTC/USDT:PERP",
+    "binance_usdm": "BTC/USDT:PERP",
+    "kraken_futures": "BTC/USD:PERP",
+}
+
+
+def pair_of(exchange: str) -> str:
+    return PAIRS.get(exchange, "BTC/USDT")
+
+
+def configured(box: Sandbox, folder: Path, exchange: str) -> Config:
+    base = load(exchange).rest_url.split("/", 3)[3:]
+    url = "/".join([f"{box.url}/{exchange}", *base])
+    text = (
+        "settings: {data_path: data, timezone: UTC}\n"
+        f"histo_jobs: [{{exchange: {exchange}, span: 1h, pairs: [{pair_of(exchange)}]}}]
+"
+        f"exchanges: {{{exchange}: {{rest_url: {url}}}}}\n"
+    )
+    return parse_config(text, folder / "config.yml")
+
+
+@pytest.mark.parametrize("name", [n for n, one in load_all().items() if isinstance(one, Depth)])
+def test_the_best_levels_are_best_first_and_do_not_cross(name: str, tmp_path: Path) -> None:
+    with Sandbox(Settings()) as box:
+        config = configured(box, tmp_path, name)
+        book = order_book(config, name, pair_of(name), depth=7)
+    bids, asks = [price for price, _ in book.bids], [price for price, _ in book.asks]
+    assert len(bids) == len(asks) == 7
+    assert bids == sorted(bids, reverse=True)
+    assert asks == sorted(asks)
+    assert bids[0] < asks[0]
+    assert all(amount > 0 for _, amount in [*book.bids, *book.asks])
+
+
+def test_what_cannot_be_asked_is_said_plainly(tmp_path: Path) -> None:
+    with Sandbox(Settings()) as box:
+        config = configured(box, tmp_path, "binance")
+        with pytest.raises(ValueError, match="'binanse' is no exchange; there are: binance"):
+            order_book(config, "binanse", "BTC/USDT")
+        with pytest.raises(ValueError, match="depth 0"):
+            order_book(config, "binance", "BTC/USDT", depth=0)
+        with pytest.raises(UnknownSymbol, match="BTC/USDX"):
+            order_book(config, "binance", "BTC/USDX")
