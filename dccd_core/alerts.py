@@ -7,12 +7,10 @@ error of ours has it.
 import logging
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import requests
-from pydantic import SecretStr
 
 from dccd_core.config import Config
 from dccd_core.cron import latest_tick
@@ -30,15 +28,15 @@ AT_ONCE = 10
 class Webhook:
     """A Slack webhook, or one of Discord. `send` says why a message was not taken, or None."""
 
-    def __init__(self, url: SecretStr) -> None:
-        self._url = SecretStr(_slack_way(url.get_secret_value()))
+    def __init__(self, url: str) -> None:
+        self._url = _slack_way(url)
         logging.getLogger("urllib3.connectionpool").addFilter(_not_of_paths(self._url))
 
     def send(self, text: str) -> str | None:
         """Post one message; why it was not taken, without the address, or None."""
         try:
             answer = requests.post(
-                self._url.get_secret_value(),
+                self._url,
                 json={"text": text},
                 timeout=TIMEOUT,
                 allow_redirects=False,
@@ -55,9 +53,9 @@ def _slack_way(url: str) -> str:
     return f"{url.rstrip('/')}/slack" if discord and not parts.path.endswith("/slack") else url
 
 
-def _not_of_paths(url: SecretStr) -> Callable[[logging.LogRecord], bool]:
+def _not_of_paths(url: str) -> Callable[[logging.LogRecord], bool]:
     """urllib3 writes the path of each request into its debugging log."""
-    path = urlsplit(url.get_secret_value()).path
+    path = urlsplit(url).path
     return lambda record: len(path) < 2 or path not in record.getMessage()
 
 
@@ -69,11 +67,11 @@ class Sender(Protocol):
 
 
 class Alerter:
-    """Keeps the incidents of a data path and tells of them. Without a webhook it only keeps them."""
+    """Keeps the incidents of a data path and tells of them; without a webhook it keeps them only."""
 
     def __init__(self, config: Config, sender: Sender | None = None) -> None:
         url, self._config = config.alerts.webhook_url, config
-        self._sender = sender or (Webhook(url) if url else None)
+        self._sender = sender or (Webhook(url.get_secret_value()) if url else None)
         self._register = Register(config.settings.data_path)
         self._ui = ui_address(config)
 
@@ -107,7 +105,7 @@ class Alerter:
                 self._say(state, [make(state)] if due else [])
         return due
 
-    def open_keys(self) -> State:
+    def state(self) -> State:
         """What is open now."""
         return self._register.read()
 
@@ -148,9 +146,6 @@ def send_test(config: Config) -> str | None:
     url = config.alerts.webhook_url
     if url is None:
         raise ValueError("alerts.webhook_url is not set: there is nobody to tell")
-    return Webhook(url).send(":white_check_mark: *dccd*: this is a test. Alerts arrive here.")
-
-
-def incidents_file(data_path: Path | str) -> Register:
-    """The register of a data path, to read."""
-    return Register(data_path)
+    return Webhook(url.get_secret_value()).send(
+        ":white_check_mark: *dccd*: this is a test. Alerts arrive here."
+    )

@@ -140,12 +140,18 @@ class StreamJob(Section):
 
 
 class Alerts(Section):
-    """Where incidents are told, and after how many failures in a row."""
+    """Where incidents are told, and after how many failures in a row.
+
+    `digest` is when a word is sent although nothing is wrong: silence would be an alarm then.
+    """
 
     webhook_url: SecretUrl | None = Field(
         default=None, description="a URL that begins with https://"
     )
     max_consecutive_errors: Whole = Field(default=3, ge=1, description="a whole number, 1 or more")
+    digest: Schedule = Field(
+        default="off", description="off or five cron fields in quotes, as '0 7 * * *' (UTC)"
+    )
 
 
 class ExchangeSettings(Section):

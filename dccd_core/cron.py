@@ -92,6 +92,4 @@ def _fits(text: str, day: date) -> bool:
     )
     by_date, by_weekday = day.day in of_month, day.isoweekday() % 7 in {one % 7 for one in weekday}
     both = fields[2] == "*" or fields[4] == "*"
-    return day.month in month and (
-        (by_date and by_weekday) if both else (by_date or by_weekday)
-    )
+    return day.month in month and ((by_date and by_weekday) if both else (by_date or by_weekday))

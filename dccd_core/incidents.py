@@ -151,11 +151,13 @@ class Register:
     def __init__(self, data_path: Path | str) -> None:
         self._path = Path(data_path) / ".dccd" / "incidents.json"
         self.lock_path = Path(data_path) / ".dccd" / "locks" / "incidents.lock"
+        self._known = b""
 
     def read(self) -> State:
         """The state; a damaged file is moved aside, and begun again."""
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=State)
+            self._known = self._path.read_bytes()
+            return msgspec.json.decode(self._known, type=State)
         except FileNotFoundError:
             return State()
         except msgspec.MsgspecError:
@@ -165,4 +167,7 @@ class Register:
     def write(self, state: State) -> None:
         """Keep it, atomically. Of messages that nobody takes, the newest stay."""
         state.pending = state.pending[-MOST_PENDING:]
-        files.write_bytes(self._path, msgspec.json.encode(state))
+        content = msgspec.json.encode(state)
+        if content != self._known:
+            files.write_bytes(self._path, content)
+            self._known = content

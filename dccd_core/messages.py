@@ -6,7 +6,11 @@ from datetime import timedelta
 from dccd_core.incidents import Change, Incident
 
 SHOWN = 10
-_SIGNS = {"opened": ":red_circle:", "closed": ":large_green_circle:", "remind": ":large_orange_circle:"}
+_SIGNS = {
+    "opened": ":red_circle:",
+    "closed": ":large_green_circle:",
+    "remind": ":large_orange_circle:",
+}
 
 
 def message(change: Change, ui: str, now: float) -> str:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from dccd_core.exchanges import load_all
 from dccd_core.intervals import clip, subtract, union
 from dccd_core.models import Series, Window
-from dccd_core.store.schemas import CANDLES, UNITS, Loss, SchemaError, table_times
+from dccd_core.store.schemas import CANDLES, UNITS, Loss, SchemaError, numbers, table_times
 
 VERSION = 1
 KEY = b"dccd"
@@ -145,7 +145,8 @@ def count_insane(table: pa.Table, *, with_open: bool) -> int:
     """How many candles have a low above, or a high below, another of their prices, or a
     negative volume."""
     o, h, low, c, v = (
-        table.column(name).to_numpy() for name in ("open", "high", "low", "close", "volume")
+        numbers(table.column(name), np.float64)
+        for name in ("open", "high", "low", "close", "volume")
     )
     sane = (low <= c) & (c <= h) & (low <= h) & (v >= 0)
     if with_open:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dccd_core.models import SECOND, Channel
-from dccd_core.store.schemas import SCHEMAS, array, bits, integers, table_times
+from dccd_core.store.schemas import SCHEMAS, array, bits, integers, numbers, table_times
 
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
@@ -228,7 +228,7 @@ def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Mask:
     """Where two columns of equal length differ; null equals null."""
     unequal = pc.fill_null(pc.not_equal(left, right), True)
     both_null = pc.and_(pc.is_null(left), pc.is_null(right))
-    return pc.and_not(unequal, both_null).to_numpy()  # type: ignore[no-any-return]
+    return numbers(pc.and_not(unequal, both_null).cast(pa.uint8()), np.uint8).astype(np.bool_)
 
 
 _NEVER = np.iinfo(np.int64).max

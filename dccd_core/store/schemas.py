@@ -5,7 +5,7 @@ Columns go into Arrow and come out of it as they lie in memory: its own ways imp
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,8 @@ from dccd_core.exchanges.live import BookChange, LiveCandle
 from dccd_core.exchanges.trades import Levels, Trade
 from dccd_core.models import Channel
 from dccd_core.store.packed import UNKNOWN, PackedTrades
+
+Number = TypeVar("Number", bound=np.generic)
 
 TIME = pa.timestamp("us", tz="UTC")
 SIDE = pa.dictionary(pa.int8(), pa.string())
@@ -273,10 +275,11 @@ def table_times(table: pa.Table) -> NDArray[np.int64]:
 
 
 def integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """A column of integers or times without nulls, as it lies in memory."""
-    chunks = [chunk for chunk in column.cast(pa.int64()).chunks if len(chunk)]
-    parts = [
-        np.frombuffer(chunk.buffers()[1], np.int64, len(chunk), 8 * chunk.offset)
-        for chunk in chunks
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
+    """A column of integers or times without nulls."""
+    return numbers(column.cast(pa.int64()), np.int64)
+
+
+def numbers(column: pa.ChunkedArray, kind: type[Number]) -> NDArray[Number]:
+    """A column of `kind` without nulls, as it lies in memory; to_numpy would import pandas."""
+    parts: list[NDArray[Any]] = [np.from_dlpack(chunk) for chunk in column.chunks if len(chunk)]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, kind), *parts])

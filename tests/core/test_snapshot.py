@@ -27,8 +27,7 @@ def configured(box: Sandbox, folder: Path, exchange: str) -> Config:
     url = "/".join([f"{box.url}/{exchange}", *base])
     text = (
         "settings: {data_path: data, timezone: UTC}\n"
-        f"histo_jobs: [{{exchange: {exchange}, span: 1h, pairs: [{pair_of(exchange)}]}}]
-"
+        f"histo_jobs: [{{exchange: {exchange}, span: 1h, pairs: [{pair_of(exchange)}]}}]\n"
         f"exchanges: {{{exchange}: {{rest_url: {url}}}}}\n"
     )
     return parse_config(text, folder / "config.yml")

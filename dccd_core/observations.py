@@ -1,0 +1,227 @@
+"""What is wrong now, as far as files tell: services, streams, freshness, disk."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dccd_core.config import Config
+from dccd_core.freshness import (
+    Freshness,
+    State,
+    history_limits,
+    judge_age,
+    live_limit,
+    newest,
+)
+from dccd_core.health import live_rows
+from dccd_core.incidents import Condition, Kind
+from dccd_core.live_series import live_series
+from dccd_core.messages import duration
+from dccd_core.models import DAY, SECOND, Series, Window
+from dccd_core.store.datastore import DataStore
+from dccd_core.store.files import UnreadableError
+from dccd_core.store.schemas import Loss, SchemaError
+from dccd_core.stream_status import ServiceStatus, StreamStatus, read_statuses
+
+SICK = {
+    "silent": "no data comes",
+    "put_aside": "the exchange refuses it; it is tried again each hour",
+    "connecting": "it cannot connect",
+    "starting": "it cannot start",
+    "synchronising": "its order book cannot be synchronised",
+}
+# All but a refusal are met at every reconnect for a while.
+PATIENCE = {"silent": 120.0, "connecting": 180.0, "starting": 180.0, "synchronising": 180.0}
+# After a start, or after a long stop of Dagster, the newest data is being fetched.
+STALE_PATIENCE = 600.0
+SERVICE_PATIENCE = 60.0
+PAGE = "/assets/"
+GB = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Looks at one data path. `crons` is when each historical series is collected."""
+
+    config: Config
+    crons: Mapping[Series, str]
+
+    @property
+    def store(self) -> DataStore:
+        """What is stored."""
+        return DataStore(self.config.settings.data_path)
+
+    def freshness(self, now: float) -> list[Freshness]:
+        """How fresh each configured series is, sorted."""
+        data = self.config.settings.data_path
+        last = newest(self.store.inventory_rows())
+        heard = {Series.parse(key): at for key, at in live_rows(data).items()}
+        limits = history_limits(self.config, dict(self.crons))
+        found = [
+            self._judge(series, last.get(series), limit, now)
+            for series, limit in sorted(limits.items())
+        ]
+        for series, job in live_series(self.config).items():
+            rows, seconds = self._rate(series)
+            limit = live_limit(series, job.time_step, rows, seconds)
+            times = [one for one in (last.get(series), heard.get(series)) if one is not None]
+            found.append(judge_age(series, max(times, default=None), None, limit, now))
+        return found
+
+    def _judge(
+        self, series: Series, last: int | None, limit: float | None, now: float
+    ) -> Freshness:
+        """The ledger is read of a series only that would be stale without it."""
+        found = judge_age(series, last, None, limit, now)
+        if found.state is not State.STALE or limit is None:
+            return found
+        recent = Window(int((now - limit) * SECOND), int(now * SECOND))
+        try:
+            asked = [window.end for window in self.store.covered(series, recent)]
+        except (SchemaError, UnreadableError, OSError):
+            return found
+        return judge_age(series, last, max(asked, default=None), limit, now)
+
+    def _rate(self, series: Series) -> tuple[int, float]:
+        """How many rows the last two days have, in how many seconds."""
+        try:
+            stems = self.store.existing_periods(series)[-2:]
+            parts = [part for stem in stems for part in self.store.parts(series, stem)]
+        except (SchemaError, UnreadableError, OSError):
+            return 0, 0.0
+        ends = [t for p in parts for t in (p.footer.first, p.footer.last) if t is not None]
+        return sum(part.rows for part in parts), (max(ends) - min(ends)) / SECOND if ends else 0.0
+
+    def conditions(self, found: Sequence[Freshness], now: float) -> list[Condition]:
+        """What is wrong of services, streams and the age of data."""
+        statuses = read_statuses(self.config.settings.data_path)
+        alive = [status for status in statuses if status.alive(now)]
+        stale = {str(one.series) for one in found if one.state is State.STALE}
+        sick = [one for status in alive for one in status.streams if _is_sick(one, stale)]
+        wrong = [*self._services(statuses, alive, now), *(_stream(one, now) for one in sick)]
+        wrong += self._gaps(alive, now)
+        explained = {Series.parse(key) for one in sick for key in one.series}
+        if self.config.stream_jobs and not alive:
+            explained |= set(live_series(self.config))
+        return [*wrong, *_stale(found, explained)]
+
+    def _services(
+        self, statuses: list[ServiceStatus], alive: list[ServiceStatus], now: float
+    ) -> list[Condition]:
+        wrong = [
+            Condition(
+                kind=Kind.SERVICE,
+                subject=_name(status),
+                text=status.problem,
+                cure="Trades and books wait in memory or are lost until this is mended.",
+                patience=SERVICE_PATIENCE,
+            )
+            for status in alive
+            if status.problem
+        ]
+        if self.config.stream_jobs and not alive:
+            since = max((status.written for status in statuses), default=None)
+            ago = f"its last sign is {duration(now - since)} old" if since else "it never ran"
+            wrong.append(
+                Condition(
+                    kind=Kind.SERVICE,
+                    subject="stream service",
+                    text=f"It does not run: {ago}. Nothing live is recorded.",
+                    cure="Start it: dccd start, or dccd stream. See .dccd/logs/streams.log.",
+                    patience=SERVICE_PATIENCE,
+                )
+            )
+        return wrong
+
+    def _gaps(self, alive: list[ServiceStatus], now: float) -> list[Condition]:
+        """What streams lost within a day and nobody has fetched."""
+        recent = Window(int((now - DAY) * SECOND), int(now * SECOND))
+        wrong = []
+        losing = {
+            key for status in alive for one in status.streams if one.lost for key in one.series
+        }
+        for series in live_series(self.config):
+            lost = self._lost(series, recent) if str(series) in losing else []
+            if lost:
+                length = sum(end - start for start, end, _ in lost) / SECOND
+                wrong.append(
+                    Condition(
+                        kind=Kind.GAP,
+                        subject=str(series),
+                        group=series.exchange,
+                        text=f"{len(lost)} gaps, {duration(length)} in all: {lost[-1].cause}",
+                        cure="It is in the ledger: dccd inventory --gaps lists it.",
+                        path=f"{PAGE}{series}",
+                        patience=STALE_PATIENCE,
+                    )
+                )
+        return wrong
+
+    def _lost(self, series: Series, window: Window) -> list[Loss]:
+        try:
+            return self.store.lost(series, window)
+        except (SchemaError, UnreadableError, OSError):
+            return []
+
+
+def _name(status: ServiceStatus) -> str:
+    return f"stream service {status.shard}" if status.shard else "stream service"
+
+
+def _is_sick(one: StreamStatus, stale: set[str]) -> bool:
+    """A book never rests; of trades a long pause may be a quiet market: then the rate decides."""
+    if one.state != "silent":
+        return one.state in SICK
+    books = {"book", "book_deltas"} & set(one.channels)
+    return bool(books) or one.last_row is None or not stale.isdisjoint(one.series)
+
+
+def _stream(one: StreamStatus, now: float) -> Condition:
+    return Condition(
+        kind=Kind.STREAM,
+        subject=one.key,
+        group=one.exchange,
+        text=_stream_text(one, now),
+        path=f"{PAGE}{one.series[0]}" if one.series else "",
+        cure="It is tried again for ever. Nothing to do, unless the pair is gone.",
+        patience=PATIENCE.get(one.state, 0.0),
+    )
+
+
+def _stream_text(one: StreamStatus, now: float) -> str:
+    since = one.silent_since if one.state == "silent" else one.last_message
+    ago = f", the last data is {duration(now - since)} old" if since else ""
+    said = f": {one.problem}" if one.problem else ""
+    return f"{one.state}: {SICK[one.state]}{ago}{said}"
+
+
+def _stale(found: Iterable[Freshness], explained: set[Series]) -> list[Condition]:
+    return [
+        Condition(
+            kind=Kind.STALE,
+            subject=str(one.series),
+            group=one.series.exchange,
+            text=f"The newest data is {duration(one.age or 0)} old; {duration(one.limit or 0)} "
+            "would be usual.",
+            cure="dccd status tells the last error; dccd collect fetches what is missing.",
+            path=f"{PAGE}{one.series}",
+            patience=STALE_PATIENCE,
+        )
+        for one in found
+        if one.state is State.STALE and one.series not in explained
+    ]
+
+
+def disk_condition(data_path: Path, was_low: bool) -> Condition | None:
+    """Whether little room is left: 5 % or 5 GB, whichever is less; a fifth more ends it."""
+    usage = shutil.disk_usage(data_path)
+    limit = min(usage.total / 20, 5 * GB) * (1.2 if was_low else 1.0)
+    if usage.free >= limit:
+        return None
+    return Condition(
+        kind=Kind.DISK,
+        subject=str(data_path),
+        text=f"{usage.free / GB:.1f} GB of {usage.total / GB:.0f} GB are free.",
+        cure="A full disk stops all collecting; what streams bring is kept in memory for a while.",
+    )

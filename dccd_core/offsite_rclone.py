@@ -1,0 +1,257 @@
+"""rclone as a program: what we ask of it, how far it is, and its end when nothing moves."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from dccd_core.config import child_environment
+from dccd_core.offsite_remote import Target
+
+IDLE = 600.0
+"""Seconds without a byte, a check or a listed file after which a transfer is stuck."""
+MISSING = "rclone is not installed: apt install rclone, or see https://rclone.org/install"
+_LOG = ["--use-json-log", "--stats=10s", "--stats-log-level=NOTICE", "--ask-password=false"]
+_TICK = 0.1
+_NO_FOLDER = 3  # https://rclone.org/docs/#exit-code
+# what is not data: kept copies, and what a person put there
+_DATA = ["--filter=- /_**", "--filter=- .**", "--filter=+ *.parquet", "--filter=+ _listing.json"]
+
+
+class OffsiteError(Exception):
+    """Copies that could not be made, checked or fetched; the message may be shown to anyone."""
+
+
+class Stats(msgspec.Struct, frozen=True, rename="camel"):
+    """How far rclone is: bytes, and numbers of files."""
+
+    bytes: int = 0
+    total_bytes: int = 0
+    transfers: int = 0
+    total_transfers: int = 0
+    checks: int = 0
+    total_checks: int = 0
+    renames: int = 0
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """A line of rclone's log."""
+
+    level: str = ""
+    msg: str = ""
+    object: str = ""
+    stats: Stats | None = None
+
+
+class _Listed(msgspec.Struct, frozen=True, rename="pascal"):
+    path: str
+    size: int
+
+
+_LINE = msgspec.json.Decoder(_Line)
+
+
+@dataclass(slots=True)
+class _Said:
+    """What a running rclone said so far; `moved` is when something went on."""
+
+    moved: float = field(default_factory=time.monotonic)
+    lines: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    stats: Stats = Stats()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The files that are not equal, and whether checksums were compared, or sizes only."""
+
+    different: set[str]
+    hashed: bool
+
+
+class Rclone:
+    """Runs rclone for one remote. `say` hears of progress, setting `cancel` ends what runs.
+
+    Its methods raise OffsiteError with rclone's own words, without secrets.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        say: Callable[[str], None],
+        cancel: threading.Event | None = None,
+        idle: float = IDLE,
+    ) -> None:
+        self.target = target
+        self._say, self._cancel, self._idle = say, cancel, idle
+
+    def sizes(self, paths: Collection[str]) -> dict[str, int]:
+        """The sizes of those of these files that the remote has."""
+        return self._list(["--no-modtime"], paths)
+
+    def everything(self, folders: Collection[str] = ()) -> dict[str, int]:
+        """The size of each data file of the remote, or of some of its folders."""
+        inside = [f"--filter=+ /{folder}/*" for folder in folders]
+        return self._list([*inside, "--filter=- *"] if folders else [*_DATA, "--filter=- *"], None)
+
+    def _list(self, options: list[str], paths: Collection[str] | None) -> dict[str, int]:
+        flags = ["--recursive", "--files-only", "--no-mimetype", *options]
+        code, said = self._run("lsjson", [*flags, self.target.root], paths)
+        if code == _NO_FOLDER:
+            return {}
+        self._demand(code, said, "lsjson")
+        found = msgspec.json.decode("".join(said.lines), type=list[_Listed])
+        return {one.path: one.size for one in found}
+
+    def copy(self, source: str, target: str, paths: Collection[str], *flags: str) -> None:
+        """Copy files. One that is not there is left out without a word."""
+        self._transfer("copy", source, target, paths, flags)
+
+    def move(self, source: str, target: str, paths: Collection[str]) -> None:
+        """Move files inside the remote."""
+        self._transfer("move", source, target, paths, ("--ignore-times",))
+
+    def _transfer(
+        self, verb: str, source: str, target: str, paths: Collection[str], flags: Collection[str]
+    ) -> None:
+        if paths:
+            self._demand(*self._run(verb, [*flags, source, target], paths), verb)
+
+    def check(self, source: str, target: str, paths: Collection[str]) -> Checked:
+        """Compare files by checksums if both sides have a common kind, else by size."""
+        if not paths:
+            return Checked(set(), hashed=True)
+        code, said = self._run("check", ["--one-way", "--combined=-", source, target], paths)
+        signs = {line[2:]: line[0] for line in said.lines if line[1:2] == " "}
+        if code and not any(sign != "=" for sign in signs.values()):
+            self._demand(code, said, "check")
+        equal = {path for path, sign in signs.items() if sign == "="}
+        hashed = not any("common hash" in error for error in said.errors)
+        return Checked({path for path in paths if path not in equal}, hashed)
+
+    def remotes(self) -> set[str]:
+        """The names in rclone's own configuration."""
+        code, said = self._run("listremotes", [], None)
+        self._demand(code, said, "listremotes")
+        return {line.removesuffix(":") for line in said.lines}
+
+    def _demand(self, code: int, said: _Said, verb: str) -> None:
+        if code:
+            words = list(dict.fromkeys(said.errors))[-3:] or [f"exit code {code}"]
+            raise OffsiteError(f"{self.target.shown}: rclone {verb}: {'; '.join(words)}")
+
+    def _run(
+        self, verb: str, arguments: list[str], paths: Collection[str] | None
+    ) -> tuple[int, _Said]:
+        program = shutil.which("rclone")
+        if program is None:
+            raise OffsiteError(MISSING)
+        with _file_list(paths) as listed:
+            process = subprocess.Popen(
+                [program, verb, *listed, *_LOG, *arguments],
+                env=child_environment(**self.target.variables),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                text=True,
+                errors="replace",
+            )
+            said = _Said()
+            try:
+                return self._listen(process, said, verb), said
+            finally:
+                _end(process)
+
+    def _listen(self, process: subprocess.Popen[str], said: _Said, verb: str) -> int:
+        """Wait for its end; OffsiteError if nothing moves for too long, or after a cancel."""
+        assert process.stdout is not None  # noqa: S101 - both were asked for
+        assert process.stderr is not None  # noqa: S101
+        readers = [
+            threading.Thread(target=read, args=(pipe, said), daemon=True)
+            for read, pipe in ((_read_lines, process.stdout), (self._read_log, process.stderr))
+        ]
+        for reader in readers:
+            reader.start()
+        while process.poll() is None:
+            if self._cancel is not None and self._cancel.is_set():
+                raise OffsiteError(f"{self.target.shown}: cancelled")
+            if time.monotonic() - said.moved > self._idle:
+                minutes = f"{self._idle / 60:.3g} minutes"
+                why = f"nothing moved for {minutes}, so it was ended"
+                last = "".join(f"; {error}" for error in said.errors[-1:])
+                raise OffsiteError(f"{self.target.shown}: rclone {verb}: {why}{last}")
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_TICK)
+        for reader in readers:
+            reader.join()
+        return process.returncode
+
+    def _read_log(self, pipe: IO[str], said: _Said) -> None:
+        with pipe:
+            for text in pipe:
+                try:
+                    line = _LINE.decode(text)
+                except msgspec.MsgspecError:  # what rclone says before it has read its flags
+                    said.errors.append(self.target.scrub(text.strip()))
+                    continue
+                if line.stats and line.stats != said.stats:
+                    said.stats, said.moved = line.stats, time.monotonic()
+                    if line.stats.bytes:
+                        self._say(_progress(line.stats))
+                if line.level in ("error", "critical", "fatal", "panic"):
+                    whose = f"{line.object}: " if line.object else ""
+                    said.errors.append(self.target.scrub(f"{whose}{line.msg}"))
+
+
+def _read_lines(pipe: IO[str], said: _Said) -> None:
+    with pipe:
+        for text in pipe:
+            said.lines.append(text.rstrip("\n"))
+            said.moved = time.monotonic()
+
+
+@contextmanager
+def _file_list(paths: Collection[str] | None) -> Iterator[list[str]]:
+    """The flag that names these files: they may be more than a command line holds."""
+    if paths is None:
+        yield []
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="dccd-", suffix=".txt") as file:
+        file.write("\n".join(sorted(paths)) + "\n")
+        file.flush()
+        yield [f"--files-from-raw={Path(file.name)}"]
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End it, if it runs, with all that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5.0)
+
+
+def _progress(stats: Stats) -> str:
+    done, whole = show_bytes(stats.bytes), show_bytes(stats.total_bytes)
+    return f"{done} of {whole}, {stats.transfers} of {stats.total_transfers} files"
+
+
+def show_bytes(count: float) -> str:
+    """Bytes as people read them: 12.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1_000:
+            return f"{count:.3g} {unit}"
+        count /= 1_000
+    return f"{count:.4g} TB"
