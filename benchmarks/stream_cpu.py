@@ -38,7 +38,7 @@ def measure(options: Options) -> list[Aim]:
     print_title(__doc__)
     messages = 20_000 if options.small else 60_000
     counts = (1, 4) if options.small else (1, 4, 16)
-    settings = Settings(many=16, weight_limit=0, rate=1_500, now="2026-06-01T12:00:00Z")
+    settings = Settings(many=16, weight_limit=0, rate=300, now="2026-06-01T12:00:00Z")
     cost: dict[tuple[str, int, bool], float] = {}
     size: dict[str, float] = {}
     with Sandbox(settings, process=True) as box:

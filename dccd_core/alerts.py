@@ -67,7 +67,7 @@ class Sender(Protocol):
 
 
 class Alerter:
-    """Keeps the incidents of a data path and tells of them; without a webhook it keeps them only."""
+    """Keeps the incidents of a data path and tells of them; without a webhook it only keeps."""
 
     def __init__(self, config: Config, sender: Sender | None = None) -> None:
         url, self._config = config.alerts.webhook_url, config

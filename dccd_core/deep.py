@@ -119,7 +119,7 @@ class DeepCollector:
     def _boundaries(self, cells: Sequence[Cell]) -> dict[Series, int]:
         """From when on the exchange serves the candles of each series."""
         depth = (self._exchange.candles_depth or 0) - MARGIN
-        now = _now()
+        now = self._candles.client.clock()
         return {
             series: series.floor(now) - depth * series.span * SECOND
             for series in {cell.series for cell in cells}
@@ -138,7 +138,7 @@ class DeepCollector:
     def _days(self, series: Series, missing: Sequence[Window]) -> list[Cell]:
         """The days of trades that missing candles are built from: whole ones, so that the newest
         overlaps with what the exchange serves as candles."""
-        source, now = derived_from(series), _now()
+        source, now = derived_from(series), self._candles.client.clock()
         days = Window(0, now)
         wanted = union(
             clip((source.period_window(day) for w in missing for day, _ in source.periods(w)), days)
@@ -264,7 +264,3 @@ def _cut(cell: Cell, boundary: int) -> tuple[Cell | None, Cell | None]:
     newer = replace(cell, window=Window(middle, end)) if middle < end else None
     older = replace(cell, window=Window(start, middle)) if start < middle else None
     return newer, older
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000

@@ -16,6 +16,7 @@ from dccd_core.freshness import (
 )
 from dccd_core.health import live_rows
 from dccd_core.incidents import Condition, Kind
+from dccd_core.incidents import State as Incidents
 from dccd_core.live_series import live_series
 from dccd_core.messages import duration
 from dccd_core.models import DAY, SECOND, Series, Window
@@ -63,7 +64,7 @@ class Observer:
             for series, limit in sorted(limits.items())
         ]
         for series, job in live_series(self.config).items():
-            rows, seconds = self._rate(series)
+            rows, seconds = self.rate(series)
             limit = live_limit(series, job.time_step, rows, seconds)
             times = [one for one in (last.get(series), heard.get(series)) if one is not None]
             found.append(judge_age(series, max(times, default=None), None, limit, now))
@@ -83,7 +84,7 @@ class Observer:
             return found
         return judge_age(series, last, max(asked, default=None), limit, now)
 
-    def _rate(self, series: Series) -> tuple[int, float]:
+    def rate(self, series: Series) -> tuple[int, float]:
         """How many rows the last two days have, in how many seconds."""
         try:
             stems = self.store.existing_periods(series)[-2:]
@@ -225,3 +226,19 @@ def disk_condition(data_path: Path, was_low: bool) -> Condition | None:
         text=f"{usage.free / GB:.1f} GB of {usage.total / GB:.0f} GB are free.",
         cure="A full disk stops all collecting; what streams bring is kept in memory for a while.",
     )
+
+
+def endings(state: Incidents, found: Iterable[Freshness], data_path: Path) -> dict[str, str]:
+    """What is known of the end of each open incident, by its key: what was healed."""
+    ages = {str(one.series): one.age for one in found}
+    streams = {one.key: one for status in read_statuses(data_path) for one in status.streams}
+    told = {}
+    for key, incident in state.open.items():
+        last = incident.last
+        if last.kind == Kind.STREAM and (one := streams.get(last.subject)):
+            told[key] = f"{one.state}; {one.healed:,} rows healed, {one.lost} gaps lost so far"
+        elif last.kind == Kind.STALE and (age := ages.get(last.subject)) is not None:
+            told[key] = f"the newest data is {duration(age)} old"
+        elif last.kind == Kind.GAP:
+            told[key] = "healed, or a day old: what is lost for good stays in the ledger"
+    return told

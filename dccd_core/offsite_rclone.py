@@ -1,6 +1,7 @@
 """rclone as a program: what we ask of it, how far it is, and its end when nothing moves."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ IDLE = 600.0
 MISSING = "rclone is not installed: apt install rclone, or see https://rclone.org/install"
 _LOG = ["--use-json-log", "--stats=10s", "--stats-log-level=NOTICE", "--ask-password=false"]
 _TICK = 0.1
+_CLOCK = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ")
 _NO_FOLDER = 3  # https://rclone.org/docs/#exit-code
 # what is not data: kept copies, and what a person put there
 _DATA = ["--filter=- /_**", "--filter=- .**", "--filter=+ *.parquet", "--filter=+ _listing.json"]
@@ -68,7 +70,7 @@ class _Said:
     moved: float = field(default_factory=time.monotonic)
     lines: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    stats: Stats = Stats()
+    stats: Stats = field(default_factory=Stats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ class Rclone:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_TICK)
         for reader in readers:
-            reader.join()
+            reader.join(5.0)  # a grandchild may hold the pipe
         return process.returncode
 
     def _read_log(self, pipe: IO[str], said: _Said) -> None:
@@ -203,7 +205,7 @@ class Rclone:
                 try:
                     line = _LINE.decode(text)
                 except msgspec.MsgspecError:  # what rclone says before it has read its flags
-                    said.errors.append(self.target.scrub(text.strip()))
+                    said.errors.append(self.target.scrub(_CLOCK.sub("", text.strip())))
                     continue
                 if line.stats and line.stats != said.stats:
                     said.stats, said.moved = line.stats, time.monotonic()

@@ -15,6 +15,8 @@ from dccd_core.config_sections import Remote
 _SECTION = "dccdoffsite"
 _HEAD = re.compile(r"(:?)([^,:/]+)")
 _OPTION = re.compile(r""",([\w-]+)(?:=("(?:[^"]|"")*"|'(?:[^']|'')*'|[^,:"'][^,:]*|))?""")
+# What begins like this is a URL, or a value that lacks its quotes; there may be a password in it.
+_SPILLED = re.compile(r"//|[^/]*@[^/]*:|.*,[\w-]+=")
 _USER = re.compile(r"://[^/@\s]+@")
 
 
@@ -62,12 +64,12 @@ def targets(remotes: Iterable[Remote]) -> list[Target]:
 
 def parse_remote(text: str) -> Target:
     """The target of a remote's text; `problem` says what would be right if it is none."""
-    head, slash, colon = _HEAD.match(text), text.find("/"), text.find(":")
-    if colon < 0 or 0 <= slash < colon or not head:
+    head = _HEAD.match(text)
+    if not head or ":" not in text or text[head.end()] == "/":
         return _local(text)
     options, end = _options(text, head.end())
-    if text[end : end + 1] != ":":
-        why = "is not understood: write name:path, or :backend,key=value:path"
+    if text[end : end + 1] != ":" or _SPILLED.match(text[end + 1 :]):
+        why = "is not understood: write name:path, or :backend,key='value':path"
         return Target(f"remote-{_mark(text)}", f"{head[0]}…", "", problem=why, secrets=(text,))
     anonymous, name, path = bool(head[1]), head[2], text[end + 1 :]
     section = _SECTION if anonymous else name

@@ -75,6 +75,7 @@ class RestClient:
         self.requests = 0
         self.latency = SLOW  # the shortest wait for an answer of late, without that for the budget
         self.work = LIGHT  # seconds of CPU that an answer takes of late, from request to rows
+        self._ahead = 0  # microseconds by which the exchange's clock was ahead of ours
         self._exchange = exchange
         self._limiter = limiter
         self._base = _base(exchange.rest_url if base_url is None else base_url)
@@ -92,6 +93,10 @@ class RestClient:
     def close(self) -> None:
         """Close all connections; a later call raises RuntimeError."""
         self._http.close()
+
+    def clock(self) -> int:
+        """Microseconds by the exchange's clock as its last answer told it, by ours before that."""
+        return time.time_ns() // 1_000 + self._ahead
 
     def call(self, request: Request, parse: Callable[[Answer], T], *, retries: Retries) -> T:
         """Ask, and read the answer with `parse`; the last error if no attempt succeeds.
@@ -147,6 +152,7 @@ class RestClient:
             except StaleConnection:
                 continue  # ends: each time a kept connection is used up, and a new one is not stale
             self.latency = min(time.monotonic() - began, self.latency * FORGET)
+            self._ahead = answer.time - time.time_ns() // 1_000
             _refuse_redirect(url, answer)
             return answer
 

@@ -5,21 +5,17 @@ and `inventory` do without.
 """
 
 import json
-import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
-from rich.console import Console
 
 from dccd_core.config import Config, ConfigError, load_config, resolve_config_path
 from dccd_core.config_edit import add_pair, remove_pair
-from dccd_core.health import HealthMonitor
 from dccd_core.store.datastore import DataStore
-from dccd_core.store.files import UnreadableError
-from dccd_core.store.schemas import SchemaError
+from dccd_pipelines.cli_offsite import register_restore, warn_of_remotes
+from dccd_pipelines.cli_operations import register
+from dccd_pipelines.console import err, out
 from dccd_pipelines.options import (
     ConfigOption,
     ExchangeOption,
@@ -39,7 +35,6 @@ from dccd_pipelines.tables import (
     jobs_table,
     plan_table,
     short_moment,
-    status_table,
     total_line,
 )
 
@@ -48,9 +43,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-# A file or a pipe has no width: its lines are not to be cut at 80.
-WIDTH = None if sys.stdout.isatty() else 150
-out, err = Console(width=WIDTH), Console(stderr=True, width=WIDTH)
+register(app)
+register_restore(app)
 
 
 def main() -> None:
@@ -80,8 +74,7 @@ def validate(
     settings = loaded.settings
     _say(f"data_path: {settings.data_path.absolute()}   timezone: {loaded.timezone}")
     out.print(jobs_table(loaded, short_moment(loaded)))
-    if loaded.storage.remotes:
-        out.print("storage.remotes: nothing acts on it in this version", style="yellow")
+    warn_of_remotes(loaded)
     out.print("Config is valid.", style="green")
     if online:
         _ask(loaded)
@@ -166,44 +159,6 @@ def _conclude(report: Report) -> None:
     if not report.ok:
         err.print(f"{len(report.failed)} windows are still missing", style="red")
         raise typer.Exit(1)
-
-
-@app.command()
-def start(
-    config: ConfigOption = None,
-    host: Annotated[str | None, typer.Option(help="Where the UI listens.")] = None,
-    port: Annotated[int | None, typer.Option(help="The UI's port.")] = None,
-) -> None:
-    """Run Dagster's webserver and daemon until Ctrl-C, and restart what dies."""
-    from dccd_pipelines.supervisor import supervise
-
-    loaded = load_config(config)
-    settings = loaded.settings
-    code = supervise(loaded, host or settings.ui_host, port or settings.ui_port, out.print)
-    raise typer.Exit(code)
-
-
-@app.command()
-def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show how each job is: last run, last success, rows, errors, age of the data."""
-    loaded = load_config(config)
-    store = DataStore(loaded.settings.data_path)
-    metrics = HealthMonitor(loaded.settings.data_path).get_metrics()
-    ages: dict[str, float | None] = {}
-    broken: list[str] = []
-    for series in loaded.series():
-        try:
-            last = store.last_timestamp(series)
-        except (UnreadableError, SchemaError) as error:
-            broken.append(str(error))
-            last = None
-        ages[str(series)] = None if last is None else time.time() - last.timestamp() - series.span
-    if as_json:
-        known = {key: msgspec.to_builtins(found) for key, found in metrics.items()}
-        _print_json({key: known.get(key, {}) | {"data_age": ages[key]} for key in ages})
-    else:
-        out.print(status_table(loaded, metrics, ages))
-    _complain(broken)
 
 
 @app.command(cls=PairsCommand)

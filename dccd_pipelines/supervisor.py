@@ -1,4 +1,4 @@
-"""`dccd start`: Dagster's programs as children, restarted when they die, stopped together."""
+"""`dccd start`: Dagster's programs and the stream service, restarted when they die."""
 
 import fcntl
 import logging
@@ -9,59 +9,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 from dccd_core.config import Config, child_environment
+from dccd_core.joblog import Logs
 from dccd_core.store.files import write_bytes
+from dccd_pipelines.child import Child
 from dccd_pipelines.instance import dagster_home
 from dccd_pipelines.ports import free_port, is_free, listens
+from dccd_pipelines.program_watch import Watch
 from dccd_pipelines.signals import stop_signals
 
 log = logging.getLogger(__name__)
 
-GRACE = 8.0
-LONGEST_WAIT = 60.0
-HEALTHY = 60.0
+# The stream service promises to have flushed everything within ten seconds.
+GRACE = 10.0
+STREAMS_PORT = 8710
 
 WORKSPACE = """\
 load_from:
   - grpc_server: {{host: 127.0.0.1, port: {port}, location_name: dccd}}
 """
-
-
-@dataclass(slots=True)
-class Child:
-    """One program. It is its own process group, so that Ctrl-C reaches it through us only."""
-
-    name: str
-    command: list[str]
-    environment: dict[str, str]
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    port: int | None = None
-    deaths: int = 0
-    due: float = 0.0
-
-    def start(self) -> None:
-        """Start it, now."""
-        self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            self.command, env=self.environment, start_new_session=True, stdin=subprocess.DEVNULL
-        )
-
-    def died(self) -> int | None:
-        """Its exit code if it runs no more."""
-        return self.process.poll() if self.process else None
-
-    def put_off(self) -> float:
-        """Wait longer after each early death; the seconds until it may start again."""
-        now = time.monotonic()
-        self.deaths = 0 if now - self.started > HEALTHY else self.deaths + 1
-        wait = min(LONGEST_WAIT, 2.0 ** max(0, self.deaths - 1))
-        self.due, self.process = now + wait, None
-        return wait
 
 
 def supervise(config: Config, host: str, port: int, say: Callable[[str], None]) -> int:
@@ -73,12 +42,16 @@ def supervise(config: Config, host: str, port: int, say: Callable[[str], None]) 
         if not is_free(host, port):
             raise ValueError(f"the UI cannot listen on {host}:{port}; choose another --port")
         children = _children(config, host, port)
+        heard = _Ear(config.settings.data_path)
         stop = Event()
         with stop_signals(lambda _: stop.set()):
             for child in children:
+                child.heard = heard
                 child.start()
                 _await_port(child, stop)
             say(f"Dagster's UI: http://{host}:{port}   (Ctrl-C stops everything)")
+            watch = Watch(config, children)
+            Thread(target=watch.run, args=(stop,), daemon=True).start()
             while not stop.wait(0.5):
                 for child in children:
                     _tend(child, say)
@@ -86,6 +59,20 @@ def supervise(config: Config, host: str, port: int, say: Callable[[str], None]) 
             _stop(children)
     say("Stopped.")
     return 0
+
+
+class _Ear:
+    """Keeps what the children say in their log files, and repeats it."""
+
+    def __init__(self, data_path: Path) -> None:
+        self._logs = Logs(data_path)
+
+    def __call__(self, name: str, line: str) -> None:
+        sys.stderr.write(line)
+        try:
+            self._logs.write(name, line, time.time())
+        except OSError as error:  # a full disk: the terminal still has it
+            log.warning("the log of %s cannot be written: %s", name, error)
 
 
 def _await_port(child: Child, stop: Event) -> None:
@@ -99,7 +86,8 @@ def _tend(child: Child, say: Callable[[str], None]) -> None:
     code = child.died()
     if code is not None:
         wait = child.put_off()
-        say(f"{child.name} ended with code {code}; it is started again in {wait:.0f} s")
+        child.trouble = f"ended with code {code}"
+        say(f"{child.name} {child.trouble}; it is started again in {wait:.0f} s")
     if child.process is None and time.monotonic() >= child.due:
         child.start()
 
@@ -122,6 +110,10 @@ def _children(config: Config, host: str, port: int) -> list[Child]:
         ],
         "daemon": [str(tools / "dagster-daemon"), "run", "-w", str(workspace)],
     }  # fmt: skip
+    if config.stream_jobs:
+        own = str(STREAMS_PORT if is_free("127.0.0.1", STREAMS_PORT) else free_port())
+        called = ["-m", "dccd_streams", "--config", str(config.path), "--port", own]
+        commands["streams"] = [sys.executable, *called]
     children = [Child(name, command, environment) for name, command in commands.items()]
     children[0].port = code_port
     return children
@@ -139,6 +131,9 @@ def _stop(children: list[Child]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    for child in children:
+        if child.ear:
+            child.ear.join(1.0)  # a run that goes on may keep the pipe open
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Tables and charts for a terminal. Nothing here prints."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Literal
 
 import polars as pl
@@ -9,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dccd_core.config import Config
-from dccd_core.health import JobMetrics
 from dccd_core.lineage import source_of
-from dccd_core.models import SECOND, Series, Window, moment, span_label
+from dccd_core.messages import duration
+from dccd_core.models import Series, Window, moment, span_label
 from dccd_core.store.gaps import Gap
 from dccd_core.store.inventory import InventoryRow
 from dccd_pipelines.cron import default_cron
@@ -132,44 +131,6 @@ def gap_table(gaps: Sequence[tuple[Series, Gap]], show: Show) -> Table:
         start, end = map(show, gap.window)
         made.add_row(str(series), start, end, f"{gap.candles:,}", str(gap.kind))
     return made
-
-
-def status_table(
-    config: Config, metrics: dict[str, JobMetrics], ages: dict[str, float | None]
-) -> Table:
-    """How each job is."""
-    made = table("job", "last run", "last success", ">rows", ">errors", ">data age", "last error")
-    show = short_moment(config)
-    for series in config.series():
-        key = str(series)
-        found = metrics.get(key, JobMetrics(key))
-        moments = [
-            "never" if when is None else show(int(when * SECOND))
-            for when in (found.last_run, found.last_success)
-        ]
-        age = ages.get(key)
-        errors = Text(
-            str(found.consecutive_errors), style="bold red" if found.consecutive_errors else ""
-        )
-        said = (found.last_error or "") if found.consecutive_errors else ""
-        made.add_row(
-            key,
-            *moments,
-            f"{found.rows_collected:,}",
-            errors,
-            "–" if age is None else duration(age),
-            said[:120],
-        )
-    return made
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 40 s, 3 min 20 s, 2 h 10 min, 5 d 3 h."""
-    whole = timedelta(seconds=max(0, round(seconds)))
-    days, rest = whole.days, whole.seconds
-    parts = [(days, "d"), (rest // 3600, "h"), (rest % 3600 // 60, "min"), (rest % 60, "s")]
-    shown = [f"{count} {unit}" for count, unit in parts if count][:2]
-    return " ".join(shown) or "0 s"
 
 
 def size(count: float) -> str:

@@ -35,6 +35,7 @@ class OrderBook:
         self.valid = False
         self.number: int | None = None
         self._from_rest = from_rest
+        self._fresh = False  # as it came from REST: a change may begin before its number
         self._checksum, self._depth = checksum, checksum_depth
         self._bids: _Side = SortedDict() if checksum else {}
         self._asks: _Side = SortedDict() if checksum else {}
@@ -70,6 +71,7 @@ class OrderBook:
             return None
         self._waiting = []
         self._replace(book.bids, book.asks, book.sequence)
+        self._fresh = True
         time = book.time or (later[0].time if later else None) or clock
         whole = BookChange(True, book.bids, book.asks, received, time=time, last=book.sequence)
         return [whole, *(done for change in later for done in self.apply(change))]
@@ -102,12 +104,9 @@ class OrderBook:
     def _follows(self, change: BookChange) -> bool:
         """Whether a change continues the book; False if it is in it already; Broken if neither."""
         number, last = self.number, change.last
-        if last is None or number is None:
+        if last is None or number is None or change.previous == number:
             return True
-        if change.previous is None:
-            if change.first is None or change.first <= number + 1 <= last:
-                return True
-        elif change.previous == number:
+        if (change.previous is None or self._fresh) and _holds_next(change, number):
             return True
         if last <= number:
             return False
@@ -128,13 +127,14 @@ class OrderBook:
                 asks.pop(price, None)
         if change.last is not None:
             self.number = change.last
+        self._fresh = False
 
     def _replace(self, bids: Levels, asks: Levels, number: int | None) -> None:
         self._bids.clear()
         self._asks.clear()
         self._bids.update((-price, amount) for price, amount in bids if amount)
         self._asks.update((price, amount) for price, amount in asks if amount)
-        self.number, self.valid = number, True
+        self.number, self.valid, self._fresh = number, True, False
 
     def _check(self, change: BookChange) -> None:
         if change.keep is not None:
@@ -159,9 +159,14 @@ def _joins(change: BookChange, number: int | None) -> bool:
     """Whether a change may be the first on a book of this number."""
     if number is None or change.last is None:
         return True
-    if change.previous == number:
+    return change.previous == number or _holds_next(change, number)
+
+
+def _holds_next(change: BookChange, number: int) -> bool:
+    """Whether what follows a number is inside a change."""
+    if change.first is None or change.last is None:
         return True
-    return change.first is None or change.first <= number + 1 <= change.last
+    return change.first <= number + 1 <= change.last
 
 
 def _best(side: _Side, depth: int) -> Levels:

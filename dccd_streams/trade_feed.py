@@ -170,7 +170,7 @@ class TradeFeed(Feed):
     def _ask_heal(self, hole: Hole) -> None:
         """Have a hole filled. It counts as lost until it is: a crash does not forget it."""
         self.tally.gaps += 1
-        if hole.end is not None:
+        if hole.end is not None and self.healable:
             self._tell_lost(Loss(hole.start, hole.end, hole.cause))
         self._heal(self, hole)
 

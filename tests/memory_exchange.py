@@ -95,6 +95,10 @@ class Client:
             raise error
         return parse(Answer(200, {}, b"", self.now))
 
+    def clock(self) -> int:
+        """As RestClient's."""
+        return self.now
+
     def pages(self, path: str = "/trades") -> int:
         """The requests to a path."""
         return sum(request.path == path for request in self.asked)

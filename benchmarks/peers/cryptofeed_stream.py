@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import uvloop
 from cryptofeed import FeedHandler
-from cryptofeed.connection import RestEndpoint, Routes, WebsocketEndpoint
+from cryptofeed.connection import RestEndpoint, Routes, WebsocketEndpoint, WSAsyncConn
 from cryptofeed.defines import TRADES
 from cryptofeed.exchanges import Binance
 from meter import Meter, arguments
@@ -16,51 +16,75 @@ from meter import Meter, arguments
 COLUMNS = ("timestamp", "receipt", "id", "price", "amount", "side")
 
 
+class Recorder:
+    """The callback, and the file that it fills."""
+
+    def __init__(self, path: Path, wanted: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.count, self.meter = 0, Meter()
+        self._path, self._wanted = path, wanted
+        self._rows: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        self._writer: Any = None
+
+    async def trade(self, found: Any, receipt: float) -> None:
+        """One trade."""
+        if not self.count:
+            self.meter.__enter__()
+        row = found.to_dict(numeric_type=float)
+        row["receipt"] = receipt
+        for name in COLUMNS:
+            self._rows[name].append(row[name])
+        self.count += 1
+        if len(self._rows["id"]) >= 10_000:
+            self._write()
+        if self.count >= self._wanted:
+            asyncio.get_running_loop().stop()
+
+    def _write(self) -> None:
+        table = pa.table(self._rows)
+        self._writer = self._writer or pq.ParquetWriter(
+            self._path, table.schema, compression="zstd"
+        )
+        self._writer.write_table(table)
+        for column in self._rows.values():
+            column.clear()
+
+    def close(self) -> None:
+        """Write the rest."""
+        if self._rows["id"]:
+            self._write()
+        self._writer.close()
+        self.meter.__exit__(None, None, None)
+
+
+def allow_plain_addresses() -> None:
+    """It takes wss:// only; the server of this benchmark has no certificate."""
+    original = WSAsyncConn.__init__
+
+    def connect(self: Any, address: str, *more: Any, **named: Any) -> None:
+        original(self, address.replace("ws://", "wss://"), *more, **named)
+        self.address = address
+
+    WSAsyncConn.__init__ = connect
+
+
 def main() -> None:
     """Record until the rows are there."""
     given = arguments()
+    allow_plain_addresses()
     Binance.websocket_endpoints = [WebsocketEndpoint(given["ws"] + "/binance")]
     routes = Routes("/api/v3/exchangeInfo", l2book="/api/v3/depth?symbol={}&limit={}")
     Binance.rest_endpoints = [RestEndpoint(given["url"] + "/binance", routes=routes)]
-    rows: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    count, meter = 0, Meter()
     path = Path(given["folder"]) / "trades.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer: Any = None
-
-    def write() -> None:
-        nonlocal writer
-        table = pa.table(rows)
-        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
-        writer.write_table(table)
-        for column in rows.values():
-            column.clear()
-
-    async def trade(found: Any, receipt: float) -> None:
-        nonlocal count
-        if not count:
-            meter.__enter__()
-        row = found.to_dict(numeric_type=float)
-        for name in COLUMNS:
-            rows[name].append(receipt if name == "receipt" else row[name])
-        count += 1
-        if len(rows["id"]) >= 10_000:
-            write()
-        if count >= given["messages"]:
-            asyncio.get_running_loop().stop()
-
+    recorder = Recorder(path, given["messages"])
     asyncio.set_event_loop(uvloop.new_event_loop())  # its own switch for it fails with uvloop 0.22
     handler = FeedHandler(config={"log": {"disabled": True}, "uvloop": False})
     for number in range(given["connections"]):
-        handler.add_feed(
-            Binance(symbols=[f"N{number:04}-USDT"], channels=[TRADES], callbacks={TRADES: trade})
-        )
+        symbols, callbacks = [f"N{number:04}-USDT"], {TRADES: recorder.trade}
+        handler.add_feed(Binance(symbols=symbols, channels=[TRADES], callbacks=callbacks))
     handler.run(install_signal_handlers=False)
-    if rows["id"]:
-        write()
-    writer.close()
-    meter.__exit__(None, None, None)
-    meter.report(rows=count, bytes=path.stat().st_size)
+    recorder.close()
+    recorder.meter.report(rows=recorder.count, bytes=path.stat().st_size)
 
 
 main()

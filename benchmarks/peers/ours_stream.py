@@ -34,11 +34,18 @@ def main() -> None:
     manager.start()
     while not all(one.state == "live" for one in manager.statuses()):
         time.sleep(0.01)
-    with Meter() as meter:
-        while sum(one.rows for one in manager.statuses()) < given["messages"]:
-            time.sleep(0.1)
-        if not manager.stop(60):
-            raise RuntimeError("not everything was flushed")
+    # the server prepares its messages first; rows are seen a tick after the socket was read
+    meters: list[Meter] = []
+    while not any(one.rows for one in manager.statuses()):
+        meters = [*meters[-9:], Meter()]
+        meters[-1].__enter__()
+        time.sleep(0.05)
+    meter = meters[0]
+    while sum(one.rows for one in manager.statuses()) < given["messages"]:
+        time.sleep(0.1)
+    if not manager.stop(60):
+        raise RuntimeError("not everything was flushed")
+    meter.__exit__(None, None, None)
     store = DataStore(Path(given["folder"]))
     rows = sum(len(store.load(f"binance/trades/{pair.replace('/', '-')}")) for pair in pairs)
     stored = sum(file.stat().st_size for file in Path(given["folder"]).rglob("*.parquet"))

@@ -16,6 +16,7 @@ from dccd_core.archives.calendar import days, first_of, months
 from dccd_core.archives.rows import candle_rows, scaled_times, trade_rows
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import DAY, SECOND, Channel, Series, Window, moment, span_label
+from dccd_core.store.schemas import integers
 
 PUBLISHED_DAY = 1 * DAY * SECOND
 PUBLISHED_MONTH = 7 * DAY * SECOND
@@ -121,7 +122,7 @@ class BinanceUsdmArchive(BinanceSpot):
 
 def _candles(lines: pa.Table, series: Series) -> pa.Table:
     times = scaled_times(lines.column("open_time"))
-    raw, ends = lines.column("open_time").to_numpy(), lines.column("close_time").to_numpy()
+    raw, ends = integers(lines.column("open_time")), integers(lines.column("close_time"))
     unit = 1 if len(times) and times[0] == raw[0] else 1_000
     if ((ends - raw + 1) * unit != series.span * SECOND).any():
         when = moment(int(times[np.argmax((ends - raw + 1) * unit != series.span * SECOND)]))

@@ -6,7 +6,6 @@ One file a day of UTC with the trades of all markets, about six hours after its 
 
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +14,7 @@ from dccd_core.archives.calendar import days, first_of
 from dccd_core.archives.rows import bought, trade_rows
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import SECOND, Channel, Series, Window
+from dccd_core.store.schemas import integers
 
 PUBLISHED = 12 * 3_600 * SECOND
 _DAY_ENDS = 10  # where the D of a time stands
@@ -66,9 +66,9 @@ class BitmexTrades(Source):
             raise ArchiveError(f"a trade of {instrument.name} without its price or its amount")
         text = pc.binary_replace_slice(lines.column("timestamp"), _DAY_ENDS, _DAY_ENDS + 1, "T")
         try:
-            nano = text.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy()
+            nano = integers(text.cast(pa.timestamp("ns")))
         except pa.ArrowInvalid as error:
             raise ArchiveError(f"a time that cannot be read: {error}") from error
-        times: np.ndarray[tuple[int], np.dtype[np.int64]] = nano // 1_000
+        times = nano // 1_000
         amount, ids = lines.column("homeNotional"), lines.column("trdMatchID")
         return trade_rows(times, ids, lines.column("price"), amount, bought(lines.column("side")))

@@ -16,6 +16,7 @@ from dccd_core.archives.calendar import days, first_of
 from dccd_core.archives.rows import base_units, bought, scaled_times, trade_rows
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import SECOND, Channel, Series, Window
+from dccd_core.store.schemas import numbers
 
 PUBLISHED = 6 * 3_600 * SECOND
 
@@ -83,6 +84,6 @@ class BybitTrades(Source):
         symbol = instrument.name.partition(" ")[2]
         if not pc.all(pc.equal(lines.column("symbol"), symbol), min_count=0).as_py():
             raise ArchiveError(f"a trade of another market than {symbol}")
-        times = np.rint(lines.column("timestamp").to_numpy() * SECOND).astype(np.int64)
+        times = np.rint(numbers(lines.column("timestamp"), np.float64) * SECOND).astype(np.int64)
         amount = base_units(lines.column("size"), price, instrument)
         return trade_rows(times, lines.column("trdMatchID"), price, amount, buy)

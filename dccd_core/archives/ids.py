@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from dccd_core.archives.base import ArchiveError
 from dccd_core.models import Window
-from dccd_core.store.schemas import table_times
+from dccd_core.store.schemas import integers, table_times
 
 
 class Ids:
@@ -21,7 +21,7 @@ class Ids:
         ArchiveError if an id is there twice, is no number, or blocks are mixed up.
         """
         try:
-            ids = rows.column("trade_id").cast(pa.int64()).to_numpy()
+            ids = integers(rows.column("trade_id"))
         except pa.ArrowInvalid as error:
             raise ArchiveError(f"a trade id that is no number: {error}") from error
         order = np.argsort(ids, kind="stable")

@@ -14,6 +14,7 @@ from dccd_core.archives.calendar import first_of, quarters
 from dccd_core.archives.rows import candle_rows
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import SECOND, Channel, Series, Window
+from dccd_core.store.schemas import integers
 
 MINUTES = {60: 1, 300: 5, 900: 15, 1_800: 30, 3_600: 60, 14_400: 240, 43_200: 720, 86_400: 1_440}
 # Those of single quarters are known from 2024Q4 on.
@@ -80,5 +81,5 @@ class KrakenOhlcvt(Source):
         self, lines: pa.Table, series: Series, instrument: Instrument, file: ArchiveFile
     ) -> pa.Table:
         """Times are open times in seconds, volumes in base units."""
-        times = lines.column("time").to_numpy() * SECOND
+        times = integers(lines.column("time")) * SECOND
         return candle_rows(times, {name: lines.column(name) for name in LAYOUT.columns[1:]})

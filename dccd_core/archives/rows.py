@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dccd_core.archives.base import ArchiveError
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import SECOND, Channel, Series, Window, iso
-from dccd_core.store.schemas import SCHEMAS, array, table_times
+from dccd_core.store.schemas import SCHEMAS, array, integers, numbers, table_times
 
 # Milliseconds have thirteen digits until 2286, microseconds have sixteen since 2001.
 MICROSECONDS_FROM = 10**14
@@ -23,7 +23,7 @@ _FLOAT = pa.float64()
 
 def scaled_times(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """Milliseconds or microseconds, told apart by their size, as microseconds."""
-    times: NDArray[np.int64] = column.to_numpy()
+    times = integers(column)
     micro = times >= MICROSECONDS_FROM
     if micro.all():
         return times
@@ -82,7 +82,7 @@ def base_units(
     if market.size == 1:
         return sizes
     # 7 contracts of 0.01 are not 0.07000000000000001
-    amounts = [round(size * market.size, 12) for size in sizes.to_numpy().tolist()]
+    amounts = [round(size * market.size, 12) for size in numbers(sizes, np.float64).tolist()]
     return array(np.array(amounts, np.float64), _FLOAT)
 
 
@@ -157,10 +157,12 @@ def flat_filled(rows: pa.Table, before: pa.Table | None, series: Series) -> pa.T
     grid = np.arange(times[0], times[-1] + step, step)
     place = np.searchsorted(times, grid, side="right") - 1
     flat = grid != times[place]
-    close = known.column("close").to_numpy()[place]
+    close = numbers(known.column("close"), np.float64)[place]
     columns: dict[str, Any] = {}
     for name in ("open", "high", "low", "close"):
-        columns[name] = array(np.where(flat, close, known.column(name).to_numpy()[place]), _FLOAT)
-    columns["volume"] = array(np.where(flat, 0.0, known.column("volume").to_numpy()[place]), _FLOAT)
-    columns["trades"] = array(np.where(flat, 0, known.column("trades").to_numpy()[place]))
+        own = numbers(known.column(name), np.float64)[place]
+        columns[name] = array(np.where(flat, close, own), _FLOAT)
+    volume, count = numbers(known.column("volume"), np.float64), integers(known.column("trades"))
+    columns["volume"] = array(np.where(flat, 0.0, volume[place]), _FLOAT)
+    columns["trades"] = array(np.where(flat, 0, count[place]))
     return candle_rows(grid, columns).slice(0 if before is None else 1)

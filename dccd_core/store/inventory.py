@@ -130,7 +130,7 @@ def _rows(
     rows = sum(part.rows for part in parts)
     gaps, missing = (0, 0)
     if first is not None and last is not None:
-        gaps, missing = _holes(series, footers, Window(first, last + 1), rows)
+        gaps, missing = _holes(series, footers, Window(first, last), rows)
     yield InventoryRow(
         series,
         first,
@@ -153,6 +153,7 @@ def _holes(series: Series, footers: list[Footer], between: Window, rows: int) ->
     """How many gaps there are between the first and the last row, and how many to be fetched."""
     covered, lost = ledger(footers)
     if series.span:
+        between = Window(between.start, between.end + 1)
         missing = sum(series.count(hole) for hole in subtract([between], covered))
         return series.count(between) - rows, missing
     gaps = find_losses(between, covered, lost, None)

@@ -7,6 +7,7 @@ import dagster as dg
 from dccd_core.config import Config
 from dccd_core.models import Channel, Series
 from dccd_pipelines.assets import group_name, series_assets
+from dccd_pipelines.freshness_policies import with_freshness
 from dccd_pipelines.location import load_location_config
 from dccd_pipelines.partitions import yearly
 from dccd_pipelines.schedules import series_schedules
@@ -18,7 +19,9 @@ def defs() -> dg.Definitions:
     config = load_location_config().config
     partitions = yearly(config)
     steps = [series_assets(series, partitions) for series in groups(config, Channel.OHLC)]
-    return dg.Definitions(assets=steps, schedules=series_schedules(config, Channel.OHLC))
+    return dg.Definitions(
+        assets=with_freshness(config, steps), schedules=series_schedules(config, Channel.OHLC)
+    )
 
 
 def groups(config: Config, channel: Channel) -> list[list[Series]]:

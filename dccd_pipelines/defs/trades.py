@@ -5,6 +5,7 @@ import dagster as dg
 from dccd_core.models import Channel
 from dccd_pipelines.assets import series_assets
 from dccd_pipelines.defs.candles import groups
+from dccd_pipelines.freshness_policies import with_freshness
 from dccd_pipelines.location import load_location_config
 from dccd_pipelines.partitions import daily
 from dccd_pipelines.schedules import series_schedules
@@ -16,4 +17,6 @@ def defs() -> dg.Definitions:
     config = load_location_config().config
     partitions = daily(config)
     steps = [series_assets(series, partitions) for series in groups(config, Channel.TRADES)]
-    return dg.Definitions(assets=steps, schedules=series_schedules(config, Channel.TRADES))
+    return dg.Definitions(
+        assets=with_freshness(config, steps), schedules=series_schedules(config, Channel.TRADES)
+    )

@@ -91,8 +91,7 @@ def store(tmp_path: Path) -> DataStore:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (deep, trades_history):
-        monkeypatch.setattr(module, "_now", lambda: NOW)
+    monkeypatch.setattr(trades_history, "_now", lambda: NOW)
     monkeypatch.setattr(deep, "MARGIN", 4)
 
 

@@ -1,0 +1,249 @@
+"""One copy of what changed to one remote: never a deletion, and nothing good is overwritten.
+
+A file that is smaller than the remote's is copied after the remote's was put into
+`_replaced/{time}/`. What a fold made superfluous, a tail whose rows are in the main file now, is
+put into `_folded/`, where it is kept until the next fold of the same period.
+"""
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dccd_core.offsite_files import (
+    Copied,
+    FileState,
+    fold_of,
+    is_data,
+    is_tail,
+    local_files,
+    main_of,
+    note_path,
+    read_note,
+    tail_of,
+    whats_wrong,
+    write_note,
+)
+from dccd_core.offsite_rclone import OffsiteError, Rclone
+from dccd_core.offsite_remote import Target
+from dccd_core.store.files import BusyError, Hold
+
+FOLDED, REPLACED = "_folded", "_replaced"
+# Files that are written while they are copied are copied again, but not for ever.
+_ROUNDS = 3
+_PORTION = 4_000_000_000
+# Once a day all of the remote is looked at: someone may have emptied it.
+_COMPARE = 86_400.0
+
+
+@dataclass(slots=True)
+class Pushed:
+    """What one copy did. `remote` is the remote's text without secrets.
+
+    `kept` are the files at the remote that were put aside first, `unreadable` those that were not
+    copied, with the reason, `waiting` those that changed all the time: they are copied next time.
+    `compared` says how the copies were compared: by `checksums` or `sizes`.
+    """
+
+    name: str
+    remote: str
+    files: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    compared: str = "checksums"
+    kept: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+    error: str | None = None
+
+
+class Push:
+    """Copies what changed below a data path to one remote."""
+
+    def __init__(self, root: Path, target: Target, rclone: Rclone) -> None:
+        self._root, self._target, self._rclone = root, target, rclone
+        self._note = Copied()
+        self._theirs: dict[str, int] = {}
+        self._shrunk: set[str] = set()
+        self._stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        self._done = Pushed(target.name, target.shown)
+
+    def run(self) -> Pushed:
+        """Copy, compare, and remember what was copied; what failed is in the result's `error`."""
+        began = time.monotonic()
+        try:
+            with pushing(self._root, self._target):
+                self._copy_all(note_path(self._root, self._target.name))
+        except OffsiteError as error:
+            self._done.error = str(error)
+        self._done.seconds = time.monotonic() - began
+        return self._done
+
+    def _copy_all(self, path: Path) -> None:
+        self._note = read_note(path)
+        check_folder(self._target, self._note)
+        try:
+            self._compare_all()
+            for _ in range(_ROUNDS):
+                if not self._round(path):
+                    break
+            self._note.synced = time.time()
+        finally:
+            write_note(path, self._note)
+
+    def _compare_all(self) -> None:
+        """Forget what the remote does not have any more, once a day."""
+        now, last = time.time(), self._note.compared
+        if last is not None and 0 <= now - last < _COMPARE:
+            return
+        self._theirs = {p: n for p, n in self._rclone.everything().items() if is_data(p)}
+        known = self._note.files
+        self._note.files = {p: s for p, s in known.items() if self._theirs.get(p) == s.size}
+        self._note.compared = now
+
+    def _round(self, path: Path) -> bool:
+        """Copy what differs from the note; whether a file changed meanwhile."""
+        mine = local_files(self._root)
+        changed = {p: state for p, state in mine.items() if self._note.files.get(p) != state}
+        self._done.waiting = []
+        for part in _parts(changed):
+            self._batch(part)
+            write_note(path, self._note)
+        self._put_away(mine, changed)
+        return bool(self._done.waiting)
+
+    def _batch(self, changed: dict[str, FileState]) -> None:
+        changed = self._readable(changed)
+        if not changed:
+            return
+        theirs = self._rclone.sizes(changed)
+        shrunk = {p for p, state in changed.items() if theirs.get(p, 0) > state.size}
+        self._shrunk |= shrunk
+        self._keep(shrunk, changed)
+        failure = self._copy(changed)
+        try:
+            self._verify(changed)
+        except OffsiteError as error:
+            raise failure or error from None
+        if failure:
+            raise failure
+
+    def _readable(self, changed: dict[str, FileState]) -> dict[str, FileState]:
+        """The files that may be copied: whole ones, tails only with a main file that is whole."""
+        bad = self._done.unreadable
+        for path in changed:
+            with suppress(FileNotFoundError):
+                if why := whats_wrong(self._root / path):
+                    bad[path] = why
+        for path in filter(is_tail, changed):
+            if main_of(path) in bad and path not in bad:
+                bad[path] = f"waits for {Path(main_of(path)).name}, which {bad[main_of(path)]}"
+        return {path: state for path, state in changed.items() if path not in bad}
+
+    def _keep(self, shrunk: set[str], changed: Collection[str]) -> None:
+        """Put copies of what will be overwritten by something smaller aside."""
+        folded = {
+            path
+            for path in shrunk
+            if is_tail(path) and main_of(path) in changed and main_of(path) not in shrunk
+        }
+        for folder, paths in ((FOLDED, folded), (self._aside, shrunk - folded)):
+            self._rclone.copy(
+                self._target.root, self._target.below(folder), paths, "--ignore-times"
+            )
+            self._done.kept += [f"{folder}/{path}" for path in sorted(paths)]
+
+    @property
+    def _aside(self) -> str:
+        return f"{REPLACED}/{self._stamp}"
+
+    def _copy(self, changed: dict[str, FileState]) -> OffsiteError | None:
+        """Copy main files, then tails: the other way round, a crash between would leave tails that
+        continue a file that is not there. The failure is told after what was copied is checked."""
+        # a remote without times and checksums would take equal sizes for equal files
+        known = {path for path in changed if path in self._note.files}
+        tails = set(filter(is_tail, changed))
+        for paths in (changed.keys() - tails, tails):
+            for part, flags in ((paths & known, ["--ignore-times"]), (paths - known, [])):
+                try:
+                    self._rclone.copy(str(self._root), self._target.root, part, *flags)
+                except OffsiteError as error:
+                    return error
+        return None
+
+    def _verify(self, changed: dict[str, FileState]) -> None:
+        """Remember what is equal; a file that was replaced here meanwhile is copied again."""
+        checked = self._rclone.check(str(self._root), self._target.root, changed)
+        if not checked.hashed:
+            self._done.compared = "sizes"
+        now = local_files(self._root)
+        self._done.waiting += [p for p, state in changed.items() if now.get(p) != state]
+        for path, state in changed.items():
+            if path not in checked.different and now.get(path) == state:
+                self._note.files[path] = state
+                self._done.files += 1
+                self._done.bytes += state.size
+        wrong = sorted(checked.different.difference(self._done.waiting))
+        if wrong:
+            more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            names = ", ".join(wrong[:3])
+            raise OffsiteError(f"{self._target.shown}: differ after the copy: {names}{more}")
+
+    def _put_away(self, mine: dict[str, FileState], changed: Collection[str]) -> None:
+        """Move tails aside that would be read twice: their rows are in the main file."""
+        known = {*self._note.files, *self._theirs, *map(tail_of, changed)}
+        tails = {
+            tail
+            for tail in filter(is_tail, known)
+            if tail not in mine
+            and self._note.files.get(main_of(tail)) == mine.get(main_of(tail), ())
+            and not fold_of(self._root, tail).exists()
+        }
+        there = set(self._rclone.sizes(tails)) if tails else set()
+        odd = {tail for tail in there if main_of(tail) in self._shrunk}
+        for folder, paths in ((FOLDED, there - odd), (self._aside, odd)):
+            self._rclone.move(self._target.root, self._target.below(folder), paths)
+            self._done.kept += [f"{folder}/{path}" for path in sorted(paths)]
+        for path in tails:
+            self._note.files.pop(path, None)
+            self._theirs.pop(path, None)
+
+
+def _parts(changed: dict[str, FileState]) -> Iterator[dict[str, FileState]]:
+    """The files in portions: what is copied and compared of a long first copy stays known."""
+    part, size = dict[str, FileState](), 0
+    for path, state in changed.items():
+        part[path] = state
+        size += state.size
+        if size >= _PORTION:
+            yield part
+            part, size = {}, 0
+    if part:
+        yield part
+
+
+@contextmanager
+def pushing(root: Path, target: Target) -> Iterator[None]:
+    """Be the only one who copies to a remote; OffsiteError if another one does."""
+    try:
+        hold = Hold(root / ".dccd" / "locks" / f"offsite.{target.name}.lock")
+    except BusyError as error:
+        raise OffsiteError(f"{target.shown}: another process copies to it already") from error
+    try:
+        yield
+    finally:
+        hold.release()
+
+
+def check_folder(target: Target, note: Copied) -> None:
+    """Refuse a folder that is not what it was: a disk that is not mounted would be an empty folder,
+    and the copies would fill the disk below it."""
+    if target.local is None:
+        return
+    if note.files and not any(target.local.iterdir()):
+        raise OffsiteError(
+            f"{target.shown} is empty though {len(note.files)} files were copied to it: mount the "
+            f"disk, or remove .dccd/offsite/{target.name}.json to copy everything again"
+        )

@@ -1,0 +1,100 @@
+"""Health: a sensor that turns what is wrong into alerts, freshness checks, and one page of all."""
+
+import time
+from collections.abc import Iterator
+
+import dagster as dg
+
+from dccd_core.config import Config
+from dccd_core.live_series import live_series
+from dccd_pipelines.health_run import FRESH, Look, changed_checks, fresh_result, observer_of
+from dccd_pipelines.keys import asset_key
+from dccd_pipelines.location import load_location_config
+from dccd_pipelines.overview import overview
+
+OVERVIEW = dg.AssetKey(["health", "overview"])
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The sensor, the checks of all series, the overview and its schedule."""
+    config = load_location_config().config
+    checks = _checks(config)
+    return dg.Definitions(
+        assets=[_overview(config)],
+        asset_checks=[checks] if checks else [],
+        sensors=[_sensor(config)],
+        schedules=[_schedule()],
+    )
+
+
+def _sensor(config: Config) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="health",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="incidents, alerts and the freshness of data",
+    )
+    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        repository = context.repository_def
+        if repository is None:
+            raise ValueError("the sensor runs inside a code location only")
+        keys = [key for key in repository.asset_graph.asset_check_keys if key.name != FRESH]
+        jobs = [name for name in repository.job_names if not name.startswith("__")]
+        found = Look(config, context.instance, jobs, keys, time.time()).report()
+        events, cursor = changed_checks(found, context.cursor)
+        return dg.SensorResult(asset_events=events, cursor=cursor)
+
+    return look
+
+
+def _checks(config: Config) -> dg.AssetChecksDefinition | None:
+    """On demand; the sensor tells of each change by itself."""
+    series = sorted({*config.configured, *live_series(config)})
+    if not series:
+        return None
+
+    @dg.multi_asset_check(
+        name="freshness",
+        specs=[
+            dg.AssetCheckSpec(
+                FRESH,
+                asset=asset_key(one),
+                description="The newest row is as young as it should be.",
+            )
+            for one in series
+        ],
+        can_subset=True,
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        wanted = {key.asset_key for key in context.selected_asset_check_keys}
+        for one in observer_of(config).freshness(time.time()):
+            if asset_key(one.series) in wanted:
+                yield dg.AssetCheckResult(**fresh_result(one))
+
+    return check
+
+
+def _overview(config: Config) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=OVERVIEW,
+        group_name="health",
+        description="Every series in one table: age, gaps, rows, state; and what is stored when",
+        kinds={"table"},
+    )
+    def health_overview() -> dg.MaterializeResult[None]:
+        return dg.MaterializeResult(metadata=overview(config))
+
+    return health_overview
+
+
+def _schedule() -> dg.ScheduleDefinition:
+    selection = dg.AssetSelection.assets(OVERVIEW)
+    return dg.ScheduleDefinition(
+        name="health_overview_schedule",
+        job=dg.define_asset_job("health_overview_job", selection=selection),
+        cron_schedule="50 0 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="the page of all series, once a day",
+    )

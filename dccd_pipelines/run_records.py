@@ -1,0 +1,92 @@
+"""What is wrong by Dagster's own records: jobs that fail in a row, checks that failed."""
+
+from collections.abc import Collection, Iterable
+
+import dagster as dg
+
+from dccd_core.health import JobMetrics
+from dccd_core.incidents import Condition, Kind
+from dccd_core.models import Series
+from dccd_pipelines.assets import group_name
+
+# How far back failures in a row are counted.
+COUNTED = 50
+NAMED = 3
+
+
+def failing_jobs(
+    instance: dg.DagsterInstance,
+    names: Iterable[str],
+    most: int,
+    metrics: dict[str, JobMetrics],
+) -> list[Condition]:
+    """The jobs whose last `most` runs, or more, all failed; runs that still go do not count."""
+    found = []
+    for name in names:
+        ended = dg.RunsFilter(
+            job_name=name, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+        )
+        runs = instance.get_runs(ended, limit=max(COUNTED, most))
+        good = (n for n, run in enumerate(runs) if run.status is dg.DagsterRunStatus.SUCCESS)
+        failures = next(good, len(runs))
+        if failures >= most:
+            found.append(_job(name, failures, runs[0].run_id, metrics))
+    return found
+
+
+def _job(name: str, failures: int, run: str, metrics: dict[str, JobMetrics]) -> Condition:
+    count = f"{failures} or more" if failures == COUNTED else str(failures)
+    bad = [
+        f"{one.series}: {one.last_error}"
+        for one in metrics.values()
+        if one.consecutive_errors and name.startswith(group_name(Series.parse(one.series)))
+    ]
+    more = f"; and {len(bad) - NAMED} more series" if len(bad) > NAMED else ""
+    said = f": {'; '.join(error[:200] for error in bad[:NAMED])}{more}" if bad else ""
+    return Condition(
+        kind=Kind.JOB,
+        subject=name,
+        text=f"{count} runs in a row failed{said}",
+        cure="The run's page tells each window that is missing; it is asked for again next time.",
+        path=f"/runs/{run}",
+    )
+
+
+def failed_checks(
+    instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey]
+) -> tuple[list[Condition], list[str]]:
+    """The checks whose last result is an error; and the incidents' keys of those that run now."""
+    found, running = [], []
+    for key, status, evaluation in _latest(instance, keys):
+        subject = f"{key.asset_key.to_user_string()} {key.name}"
+        condition = Condition(
+            kind=Kind.CHECK,
+            subject=subject,
+            group=f"{key.asset_key.path[0]} {key.name}",
+            text=(evaluation.description if evaluation else None) or "it could not be run",
+            cure="dccd backfill fetches what is missing; dccd inventory --gaps tells of each hole.",
+            path=f"/assets/{key.asset_key.to_user_string()}?view=checks",
+        )
+        if status == "PLANNED":
+            running.append(condition.key)
+        elif evaluation and not evaluation.passed:
+            if evaluation.severity is dg.AssetCheckSeverity.ERROR:
+                found.append(condition)
+        elif status == "EXECUTION_FAILED":
+            found.append(condition)
+    return found, running
+
+
+def _latest(
+    instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey]
+) -> list[tuple[dg.AssetCheckKey, str, dg.AssetCheckEvaluation | None]]:
+    """The newest result of each check. The one place that needs what Dagster does not call public:
+    its public way asks for one key at a time."""
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys))
+    found = []
+    for key, record in records.items():
+        event = record.event.dagster_event if record.event else None
+        data = event.event_specific_data if event else None
+        evaluation = data if isinstance(data, dg.AssetCheckEvaluation) else None
+        found.append((key, record.status.value, evaluation))
+    return found

@@ -1,0 +1,226 @@
+"""The rules by which a book is kept, one by one, and small parts beside it."""
+
+import threading
+import time
+
+import pytest
+
+from dccd_core.exchanges.live import BookChange
+from dccd_core.exchanges.trades import Book, Levels, Trade
+from dccd_core.models import SECOND, Channel, Series, Symbol, Window
+from dccd_streams.book import MOST_WAITING, Broken, OrderBook
+from dccd_streams.candle_builder import CandleBuilder
+from dccd_streams.coverage import Coverage
+from dccd_streams.jobs import Jobs
+from dccd_streams.pacing import Pacing
+
+
+def change(
+    bids: Levels, asks: Levels, *, snapshot: bool = False, numbers: tuple[int, int] | None = None,
+    previous: int | None = None, checksum: int | None = None, keep: int | None = None,
+) -> BookChange:  # fmt: skip
+    """A change of a moment."""
+    first, last = numbers or (None, None)
+    return BookChange(snapshot, bids, asks, 1, 1, first, last, previous, checksum, keep)
+
+
+def no_checksum(bids: Levels, asks: Levels) -> int:
+    return 0
+
+
+def streamed() -> OrderBook:
+    """A book that began by a snapshot of number 10."""
+    book = OrderBook(from_rest=False)
+    book.apply(change([(9, 1), (8, 2)], [(10, 1), (11, 2)], snapshot=True, numbers=(10, 10)))
+    return book
+
+
+def test_levels_are_set_and_removed_and_best_first() -> None:
+    book = streamed()
+    book.apply(change([(9, 0), (8.5, 3)], [(10.5, 4), (12, 0)], numbers=(11, 11), previous=10))
+    assert book.levels() == ([(8.5, 3), (8, 2)], [(10, 1), (10.5, 4), (11, 2)])
+    assert book.levels(1) == ([(8.5, 3)], [(10, 1)])
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_many_levels_are_cut_to_what_is_kept(ordered: bool) -> None:
+    book = OrderBook(from_rest=False, checksum=no_checksum if ordered else None, checksum_depth=5)
+    bids = [(float(price), 1.0) for price in range(1, 100)]
+    asks = [(float(price), 1.0) for price in range(100, 200)]
+    book.apply(change(bids, asks, snapshot=True, keep=10))
+    found = book.levels()
+    assert found == (bids[::-1][:10], asks[:10])
+    assert book.levels(3) == (found[0][:3], found[1][:3])
+
+
+def test_changes_before_the_first_book_are_nothing() -> None:
+    book = OrderBook(from_rest=False)
+    assert book.apply(change([(1, 1)], [], numbers=(1, 1))) == []
+    assert not book.valid
+
+
+def test_a_change_that_is_known_is_left_out_and_a_missing_one_breaks() -> None:
+    book = streamed()
+    assert book.apply(change([(9, 7)], [], numbers=(10, 10), previous=9)) == []
+    assert book.levels()[0][0] == (9, 1)
+    with pytest.raises(Broken, match="after number 10 came one from 11"):
+        book.apply(change([(9, 7)], [], numbers=(12, 12), previous=11))
+    assert not book.valid
+    assert book.levels() == ([], [])
+
+
+def test_a_number_that_is_reset_is_followed_by_previous() -> None:
+    book = streamed()
+    assert book.apply(change([(9, 7)], [], numbers=(3, 3), previous=10))
+    assert book.number == 3
+
+
+def test_a_checksum_is_of_the_best_levels_after_the_change() -> None:
+    asked = []
+
+    def checksum(bids: Levels, asks: Levels) -> int:
+        asked.append((bids, asks))
+        return 7
+
+    book = OrderBook(from_rest=False, checksum=checksum, checksum_depth=1)
+    book.apply(change([(9, 1), (8, 1)], [(10, 1)], snapshot=True, checksum=7))
+    book.apply(change([(9, 0)], []))
+    with pytest.raises(Broken, match="checksum 7, the exchange says 8"):
+        book.apply(change([(9.5, 2)], [], checksum=8))
+    assert asked == [([(9, 1)], [(10, 1)]), ([(9.5, 2)], [(10, 1)])]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_crossed(ordered: bool) -> None:
+    book = OrderBook(from_rest=False, checksum=no_checksum if ordered else None)
+    assert not book.crossed()
+    book.apply(change([(9, 1)], [(10, 1)], snapshot=True))
+    assert not book.crossed()
+    book.apply(change([(10, 1)], []))
+    assert book.crossed()
+
+
+def from_rest(*numbers: tuple[int, int]) -> OrderBook:
+    """A book to which these changes came before its snapshot."""
+    book = OrderBook(from_rest=True)
+    for first, last in numbers:
+        assert book.apply(change([(9, last)], [], numbers=(first, last), previous=first - 1)) == []
+    return book
+
+
+def test_a_book_from_rest_takes_the_changes_after_its_number() -> None:
+    book = from_rest((5, 7), (8, 10), (11, 12))
+    whole = book.start(Book([(9, 1)], [(10, 1)], 9, None), received=5, clock=99)
+    assert whole is not None
+    assert [one.snapshot for one in whole] == [True, False, False]
+    assert (book.number, book.levels()[0]) == (12, [(9, 12)])
+    assert book.valid
+
+
+def test_a_book_from_rest_that_is_too_old_is_fetched_again() -> None:
+    book = from_rest((5, 7))
+    assert book.start(Book([], [], 3, None), 5, 99) is None
+    assert not book.valid
+    assert book.start(Book([], [], 4, None), 5, 99)
+    assert book.number == 7
+
+
+def test_a_book_from_rest_before_any_change_has_the_clock_of_its_answer() -> None:
+    book = from_rest()
+    [whole] = book.start(Book([(1, 1)], [], 3, None), 5, 99) or []
+    assert (whole.time, whole.received) == (99, 5)
+    with pytest.raises(Broken):
+        book.apply(change([], [], numbers=(6, 7), previous=5))
+
+
+def test_changes_do_not_wait_for_ever() -> None:
+    book = OrderBook(from_rest=True)
+    one = change([(9, 1)], [], numbers=(1, 1))
+    for _ in range(MOST_WAITING):
+        book.apply(one)
+    with pytest.raises(Broken, match="no first book"):
+        book.apply(one)
+    assert book._waiting == []
+
+
+# --- candles, coverage, jobs, pacing ------------------------------------------------------------
+
+MINUTE = 60 * SECOND
+CANDLES = Series("fake", Channel.LIVE_OHLC, Symbol("BTC", "USD"), 60)
+
+
+def trade(number: int, time: int, price: float = 1.0) -> Trade:
+    return Trade(time, time, str(number), price, 1.0, number % 2 == 0)
+
+
+def test_a_candle_is_given_when_all_of_it_is_known() -> None:
+    builder = CandleBuilder(CANDLES)
+    builder.add([trade(1, 30 * SECOND), trade(2, 70 * SECOND, 5), trade(3, 119 * SECOND, 2)])
+    assert builder.cover(Window(40 * SECOND, 119 * SECOND)) == []
+    assert builder.complete() == []
+    [candle] = builder.cover(Window(119 * SECOND, 121 * SECOND))
+    assert (candle.time, candle.open, candle.close, candle.trades) == (MINUTE, 5, 2, 2)
+    assert builder.complete() == [Window(MINUTE, 2 * MINUTE)]
+    assert builder.cover(Window(121 * SECOND, 130 * SECOND)) == []
+    builder.add([trade(4, 118 * SECOND, 9), trade(2, 70 * SECOND, 5)])  # late, and repeated
+    [again] = builder.cover(Window(130 * SECOND, 140 * SECOND))
+    assert (again.time, again.high, again.trades) == (MINUTE, 9, 3)
+
+
+def test_a_lost_stretch_makes_no_candle() -> None:
+    builder = CandleBuilder(CANDLES)
+    builder.add([trade(1, 10), trade(2, MINUTE + 1), trade(3, 2 * MINUTE + 1)])
+    builder.lose(Window(MINUTE - 5, MINUTE + 5))
+    found = builder.cover(Window(0, 3 * MINUTE))
+    assert [candle.time for candle in found] == [2 * MINUTE]
+
+
+def test_a_builder_forgets_what_is_old() -> None:
+    builder = CandleBuilder(CANDLES)
+    for minute in range(5_000):
+        builder.add([trade(minute, minute * MINUTE)])
+        builder.cover(Window(minute * MINUTE, (minute + 1) * MINUTE))
+    assert len(builder._trades) < 5
+    assert len(builder._given) < 5
+
+
+def test_coverage_grows_with_what_is_seen_only() -> None:
+    coverage = Coverage()
+    assert coverage.extend() is None
+    coverage.see(100)
+    coverage.begin(100)
+    time.sleep(0.01)
+    assert coverage.extend() is None
+    coverage.see(150)
+    coverage.see(120)
+    assert coverage.extend() == Window(100, 150)
+    assert coverage.jump(170, 200) == Window(150, 170)
+    coverage.see(220)
+    assert coverage.end() == Window(200, 220)
+    assert coverage.end() is None
+    coverage.see(300)
+    assert coverage.extend() is None
+
+
+def test_a_job_that_fails_does_not_end_the_others() -> None:
+    jobs, done = Jobs("test", 1), threading.Event()
+
+    def fail() -> None:
+        raise ValueError("x")
+
+    jobs.submit(fail)
+    jobs.submit(done.set, 0.01)
+    assert done.wait(5)
+    assert jobs.failures == 1
+    assert jobs.close(5)
+    jobs.submit(fail)
+    assert jobs.failures == 1
+
+
+def test_pacing_lets_so_many_through_and_keeps_the_order() -> None:
+    pacing = Pacing(2, 0.2)
+    pacing.put([b"1", b"2", b"3"])
+    assert [pacing.due(), pacing.due(), pacing.due()] == [b"1", b"2", None]
+    assert pacing.waiting == 1
+    time.sleep(0.21)
+    assert pacing.due() == b"3"
