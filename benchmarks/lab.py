@@ -27,6 +27,7 @@ PEERS = {
     "ccxt": ("ccxt==4.5.64", "polars==2.1.0"),
     "dccd": ("dccd==3.8.1", "polars==2.1.0", "pyyaml==6.0.3"),
 }
+LONGEST = 900.0  # seconds of one client
 YEAR = (datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
 MINUTE = 60_000_000
 Result = dict[str, Any]
@@ -82,7 +83,10 @@ def python_of(peer: str) -> Path:
 
 
 def client(script: str, peer: str | None = None, **given: Any) -> Result:
-    """Run peers/SCRIPT.py in a process of its own; what it reports. RuntimeError if it fails."""
+    """Run peers/SCRIPT.py in a process of its own; what it reports.
+
+    RuntimeError if it fails; subprocess.TimeoutExpired, with what it said, if it hangs.
+    """
     python = str(python_of(peer)) if peer else sys.executable
     environment = {k: v for k, v in os.environ.items() if k not in ("DCCD_CONFIG", "DAGSTER_HOME")}
     if not peer:
@@ -93,6 +97,7 @@ def client(script: str, peer: str | None = None, **given: Any) -> Result:
         capture_output=True,
         text=True,
         check=False,
+        timeout=LONGEST,
     )
     if done.returncode:
         raise RuntimeError(f"{script} {given} ended with {done.returncode}:\n{done.stderr[-3000:]}")

@@ -36,7 +36,7 @@ PACED = 2_000.0
 def measure(options: Options) -> list[Aim]:
     """Every client at each number of connections, in turn."""
     print_title(__doc__)
-    messages = 20_000 if options.small else 60_000
+    messages = 20_000 if options.small else 64_000  # as many for each of 16 connections
     counts = (1, 4) if options.small else (1, 4, 16)
     settings = Settings(many=16, weight_limit=0, rate=300, now="2026-06-01T12:00:00Z")
     cost: dict[tuple[str, int, bool], float] = {}

@@ -48,12 +48,12 @@ def test_no_document_tells_of_a_command_or_option_that_is_not_there() -> None:
         known.setdefault(command, {"--help", "--config"}).add(option)
     for path in DOCUMENTS:
         text = path.read_text()
-        for command, rest in re.findall(r"`dccd (\w+)([^`\n]*)`", text):
+        for command, rest in re.findall(r"`dccd ([a-z][\w-]*)([^`\n]*)`", text):
             assert command in known, f"{path.name}: dccd {command}"
             for option in re.findall(r"--[\w-]+", rest):
                 assert option in known[command], f"{path.name}: dccd {command} {option}"
         for block in (body for kind, body in FENCE.findall(text) if kind == "sh"):
-            for command, rest in re.findall(r"^dccd (\w+)([^#\n]*)", block, re.MULTILINE):
+            for command, rest in re.findall(r"^dccd ([a-z][\w-]*)([^#\n]*)", block, re.MULTILINE):
                 assert set(re.findall(r"--[\w-]+", rest)) <= known.get(command, set()), command
 
 

@@ -84,7 +84,8 @@ def main() -> None:
         handler.add_feed(Binance(symbols=symbols, channels=[TRADES], callbacks=callbacks))
     handler.run(install_signal_handlers=False)
     recorder.close()
-    recorder.meter.report(rows=recorder.count, bytes=path.stat().st_size)
+    rows = pq.read_metadata(path).num_rows
+    recorder.meter.report(rows=rows, bytes=path.stat().st_size)
 
 
 main()

@@ -19,7 +19,7 @@ def main() -> None:
             raise TypeError(f"{loaded!r} are no definitions")
         repository = loaded.get_repository_def()
     with Meter() as resolving:
-        assets = len(loaded.resolve_all_asset_keys())
+        assets = sum("ohlc" in key.path for key in loaded.resolve_all_asset_keys())
         schedules = len(repository.schedule_defs)
     loading.report(
         importing=importing.wall, resolving=resolving.wall, assets=assets, schedules=schedules
