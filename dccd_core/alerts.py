@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 TIMEOUT = 5.0
 # A webhook takes about one message a second; the rest goes with the next tick.
 AT_ONCE = 10
+RETRY = 30.0
 
 
 class Webhook:
@@ -88,7 +89,7 @@ class Alerter:
         with files.lock(self._register.lock_path):
             state = self._register.read()
             changes = step(state, conditions, kinds, now, unknown=unknown, ended=ended)
-            self._say(state, [message(change, self._ui, now) for change in changes])
+            self._say(state, [message(change, self._ui, now) for change in changes], now)
         for change in changes:
             for one in change.incidents:
                 log.warning("incident %s: %s", change.what, one.last.key)
@@ -102,7 +103,7 @@ class Alerter:
             due = state.digest is not None and cron is not None and state.digest < tick
             if due or state.digest is None or cron is None:
                 state.digest = now
-                self._say(state, [make(state)] if due else [])
+                self._say(state, [make(state)] if due else [], now)
         return due
 
     def state(self) -> State:
@@ -117,7 +118,7 @@ class Alerter:
                 state.low_disk = low
                 self._register.write(state)
 
-    def _say(self, state: State, texts: list[str]) -> None:
+    def _say(self, state: State, texts: list[str], now: float) -> None:
         """Keep the state, then send what waits: killed in between, it is sent later."""
         if self._sender is None:
             state.pending = []
@@ -125,9 +126,13 @@ class Alerter:
             return
         state.pending += texts
         self._register.write(state)
+        if state.refused is not None and 0 <= now - state.refused < RETRY:
+            return
         for _ in range(min(AT_ONCE, len(state.pending))):
             problem = self._sender.send(state.pending[0])
+            state.refused = now if problem else None
             if problem:
+                self._register.write(state)
                 log.warning("%d alerts wait: %s", len(state.pending), problem)
                 return
             state.pending.pop(0)

@@ -59,8 +59,7 @@ def open_collector(
         url = settings.archive_url
         archive = (
             open_archive(exchange, store.private, base_url=url, proxy=proxy, cancel=cancel)
-            # what stands in for the exchange does not publish what the exchange does
-            if settings.archives and (url or not settings.rest_url)
+            if settings.files
             else None
         )
         if archive:

@@ -6,7 +6,7 @@ environment and the values of secret keys are never part of a message.
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -36,8 +36,10 @@ from dccd_core.config_sections import (
     TradesJob,
 )
 from dccd_core.config_text import Document, Problem, read_document, shown_key
+from dccd_core.exchanges import load
+from dccd_core.exchanges.trades import TradesHistory
 from dccd_core.lineage import source_of
-from dccd_core.models import Channel, Series, Symbol
+from dccd_core.models import DAY, Channel, Series, Symbol
 from dccd_core.moments import find_zone, parse_moment, show_moment
 
 _LOG = logging.getLogger(__name__)
@@ -93,7 +95,7 @@ class Config(Section):
         problems = [*document.problems, *check_whole(raw, document)]
         try:
             config = handler(values)
-            problems += config._zone_problems(document)
+            problems += [*config._zone_problems(document), *config._files_problems(document)]
         except ValidationError as error:
             known = {problem.key for problem in document.problems}
             found = (problem_of(detail, document, cls) for detail in error.errors())
@@ -115,6 +117,17 @@ class Config(Section):
             why = "local: this machine's TZ is no IANA name: write one here, as Europe/Paris"
             return [Problem(key, why, document.line(key))]
         return []
+
+    def _files_problems(self, document: Document) -> Iterator[Problem]:
+        """Trades that only published files have, where these are off."""
+        for number, name in enumerate(job.exchange for job in self.trades_jobs):
+            exchange, settings = load(name), self.exchange_settings(name)
+            reach = exchange.reach if isinstance(exchange, TradesHistory) else None
+            if reach is not None and reach < DAY and not settings.files:
+                key, missing = ("trades_jobs", number, "exchange"), "archives: true"
+                missing = "archive_url" if settings.archives else missing
+                why = f"{name}: only its published files have past trades, and these are off: "
+                yield Problem(key, f"{why}set exchanges.{name}.{missing}", document.line(key))
 
     @property
     def path(self) -> Path | None:

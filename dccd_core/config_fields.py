@@ -139,10 +139,11 @@ def _channel(value: object, info: ValidationInfo) -> Channel:
         channel = Channel(value)  # type: ignore[arg-type]  # anything else is a ValueError too
     except ValueError as error:
         guess = did_you_mean(value, offered) if isinstance(value, str) else ""
-        raise refuse(f"no such channel; there are: {', '.join(offered)}", guess) from error
+        why = f"no such channel; without a key there are: {', '.join(offered)}"
+        raise refuse(why, guess) from error
     if channel not in offered:
-        name = exchange.name if exchange else "it"
-        raise refuse(f"{name} does not offer it; it has: {', '.join(offered) or 'none'}")
+        name, listed = exchange.name if exchange else "it", ", ".join(offered) or "none"
+        raise refuse(f"{name} does not offer it without a key; it has: {listed}")
     return channel
 
 

@@ -122,7 +122,8 @@ class TradesJob(HistoryJob):
 class StreamJob(Section):
     """Live channels of some pairs. `time_step`: seconds between books and of a live candle.
 
-    `depth` is how many levels a side a stored book has.
+    `depth` is how many levels a side a stored book has. `stale_after`: seconds without a new row
+    after which somebody is told; null: by how often rows came of late.
     """
 
     exchange: ExchangeName = Field(description="an exchange's name, as binance")
@@ -130,6 +131,9 @@ class StreamJob(Section):
     channels: Channels = Field(description="a list of one channel or more, as [trades]")
     time_step: Whole = Field(default=60, gt=0, description="whole seconds, 1 or more")
     depth: Whole = Field(default=20, gt=0, description="a whole number of levels, 1 or more")
+    stale_after: Whole | None = Field(
+        default=None, ge=60, description="null or whole seconds, 60 or more"
+    )
 
     @field_validator("channels")
     @classmethod
@@ -168,3 +172,9 @@ class ExchangeSettings(Section):
     )
     requests: Real = Field(default=1.0, ge=0.01, le=1, description="a fraction from 0.01 to 1")
     archives: bool = Field(default=True, strict=True, description="true or false")
+
+    @property
+    def files(self) -> bool:
+        """Whether published files are used: what stands in for an exchange does not publish what
+        the exchange does."""
+        return self.archives and bool(self.archive_url or not self.rest_url)

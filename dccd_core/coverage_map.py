@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
+from itertools import pairwise
 
 from dccd_core.intervals import clip, union
 from dccd_core.models import Series, Window, microseconds, moment
@@ -64,11 +65,7 @@ def _columns(first: int, now: int) -> list[Window]:
         return [Window(at, min(at + day, now)) for at in range(start, now, day)]
     step = -(-count // COLUMNS)
     starts = [_month(begin, place) for place in range(0, count + step, step)]
-    return [
-        Window(start, min(end, now))
-        for start, end in zip(starts, starts[1:], strict=False)
-        if start < now
-    ]
+    return [Window(start, min(end, now)) for start, end in pairwise(starts) if start < now]
 
 
 def _month(begin: datetime, later: int) -> int:

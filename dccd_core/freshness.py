@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dccd_core.config import Config
+from dccd_core.config_sections import StreamJob
 from dccd_core.cron import longest_pause
 from dccd_core.live_series import live_series
 from dccd_core.models import DAY, SECOND, Channel, Series
@@ -57,13 +58,15 @@ def history_limits(config: Config, crons: dict[Series, str]) -> dict[Series, flo
     return {series: limit for series, limit in limits.items() if series not in live}
 
 
-def live_limit(series: Series, step: int, rows: int, seconds: float) -> float | None:
+def live_limit(series: Series, job: StreamJob, rows: int, seconds: float) -> float | None:
     """How old a live series may get, from how many rows came in how many seconds.
 
-    None if that is too few to say; books and candles come each `step` seconds.
+    None if that is too few to say. What the job says goes before it; books come each `time_step`.
     """
+    if job.stale_after is not None:
+        return float(job.stale_after)
     if series.channel is Channel.BOOK:
-        return LEAST + 2 * step
+        return LEAST + 2 * job.time_step
     if rows < ENOUGH or seconds <= 0:
         return None
     limit = max(LEAST, FACTOR * seconds / rows) + 2 * series.span

@@ -26,6 +26,7 @@ class Kind:
     SERVICE = "stream service"
     PROGRAM = "program"
     DISK = "disk low"
+    SYNC = "copy failed"
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +34,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
     `subject` is what it concerns, `text` says what is wrong with it, `cure` what to do. Conditions
     of one kind and `group` that begin together are told together. It is an incident after it has
-    lasted `patience` seconds. `path` leads to a page of Dagster's UI.
+    lasted `patience` seconds, and over when nothing was seen of it for `calm` seconds: what comes
+    and goes is one incident. `path` leads to a page of Dagster's UI.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     cure: str = ""
     path: str = ""
     patience: float = 0.0
+    calm: float = 0.0
 
     @property
     def key(self) -> str:
@@ -50,12 +53,24 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.kind}: {self.subject}"
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """A condition that is not an incident yet: since when it is seen, and when it was last."""
+
+    since: float
+    last: float
+    calm: float
+
+
 class Incident(msgspec.Struct, kw_only=True):
-    """A condition that has been told. Moments are unix seconds; `last` is as it was seen last."""
+    """A condition that has been told. Moments are unix seconds; `last` is as it was seen last.
+
+    `gone` is since when nothing is seen of it any more.
+    """
 
     opened: float
     told: float
     last: Condition
+    gone: float | None = None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,11 +83,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, kw_only=True):
-    """All that is remembered: what is open, what is looked at, and messages that wait."""
+    """All that is remembered: what is open, what is looked at, and messages that wait.
+
+    `refused` is when the webhook last did not take one.
+    """
 
     open: dict[str, Incident] = {}
-    seen: dict[str, float] = {}
+    seen: dict[str, Seen] = {}
     pending: list[str] = []
+    refused: float | None = None
     digest: float | None = None
     low_disk: bool = False
 
@@ -97,8 +116,9 @@ def step(
         if key not in state.open and _lasted(state, one, now)
     ]
     mine = {key for key, one in state.open.items() if one.last.kind in kinds}
-    closed = [state.open.pop(key) for key in sorted(mine - set(wrong) - set(unknown))]
-    _forget(state, wrong, kinds, unknown)
+    over = [key for key in sorted(mine - set(unknown)) if _is_over(state.open[key], wrong, now)]
+    closed = [state.open.pop(key) for key in over]
+    _forget(state, wrong, kinds, unknown, now)
     remind = []
     for key, incident in state.open.items():
         incident.last = wrong.get(key, incident.last)
@@ -113,24 +133,38 @@ def step(
 
 
 def _lasted(state: State, condition: Condition, now: float) -> bool:
-    since = state.seen.setdefault(condition.key, now)
+    known = state.seen.get(condition.key)
+    since = known.since if known else now
+    state.seen[condition.key] = Seen(since, now, condition.calm)
     return now - since >= condition.patience
 
 
+def _is_over(incident: Incident, wrong: dict[str, Condition], now: float) -> bool:
+    if incident.last.key in wrong:
+        incident.gone = None
+        return False
+    incident.gone = now if incident.gone is None else incident.gone
+    return now - incident.gone >= incident.last.calm
+
+
 def _open(state: State, condition: Condition, now: float) -> Incident:
-    since = state.seen.pop(condition.key, now)
+    since = state.seen.pop(condition.key).since
     incident = Incident(opened=since, told=now, last=condition)
     state.open[condition.key] = incident
     return incident
 
 
 def _forget(
-    state: State, wrong: dict[str, Condition], kinds: Collection[str], unknown: Collection[str]
+    state: State,
+    wrong: dict[str, Condition],
+    kinds: Collection[str],
+    unknown: Collection[str],
+    now: float,
 ) -> None:
     """What ended before it was an incident."""
     for key in [*state.seen]:
-        mine = key.partition(": ")[0] in kinds
-        if mine and key not in wrong and key not in unknown:
+        mine = key.partition(": ")[0] in kinds and key not in wrong and key not in unknown
+        if mine and now - state.seen[key].last >= state.seen[key].calm:
             del state.seen[key]
 
 

@@ -49,7 +49,8 @@ def _line(change: Change, incident: Incident, ui: str, now: float) -> str:
 def _ended(change: Change, incident: Incident, now: float) -> str:
     """How long it was, and what became of it."""
     said = change.ended.get(incident.last.key, "")
-    return f" after {duration(now - incident.opened)}" + (f": {escape(said)}" if said else "")
+    length = duration((incident.gone or now) - incident.opened)
+    return f" after {length}" + (f": {escape(said)}" if said else "")
 
 
 def _linked(name: str, path: str, ui: str) -> str:

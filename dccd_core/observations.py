@@ -37,6 +37,8 @@ PATIENCE = {"silent": 120.0, "connecting": 180.0, "starting": 180.0, "synchronis
 # After a start, or after a long stop of Dagster, the newest data is being fetched.
 STALE_PATIENCE = 600.0
 SERVICE_PATIENCE = 60.0
+# After a reconnect or a restart a stream looks well until it is found silent again.
+CALM = 120.0
 PAGE = "/assets/"
 GB = 1_000_000_000
 
@@ -65,7 +67,7 @@ class Observer:
         ]
         for series, job in live_series(self.config).items():
             rows, seconds = self.rate(series)
-            limit = live_limit(series, job.time_step, rows, seconds)
+            limit = live_limit(series, job, rows, seconds)
             times = [one for one in (last.get(series), heard.get(series)) if one is not None]
             found.append(judge_age(series, max(times, default=None), None, limit, now))
         return found
@@ -135,6 +137,19 @@ class Observer:
             )
         return wrong
 
+    def unknown(self, state: Incidents, found: Iterable[Freshness], now: float) -> set[str]:
+        """The open incidents of which nothing can be said: those of streams while no service runs,
+        and what is stale but explained by another one."""
+        statuses = read_statuses(self.config.settings.data_path)
+        stale = {str(one.series) for one in found if one.state is State.STALE}
+        blind = bool(self.config.stream_jobs) and not any(one.alive(now) for one in statuses)
+        return {
+            key
+            for key, one in state.open.items()
+            if (one.last.kind == Kind.STALE and one.last.subject in stale)
+            or (one.last.kind in (Kind.STREAM, Kind.GAP) and blind)
+        }
+
     def _gaps(self, alive: list[ServiceStatus], now: float) -> list[Condition]:
         """What streams lost within a day and nobody has fetched."""
         recent = Window(int((now - DAY) * SECOND), int(now * SECOND))
@@ -187,6 +202,7 @@ def _stream(one: StreamStatus, now: float) -> Condition:
         path=f"{PAGE}{one.series[0]}" if one.series else "",
         cure="It is tried again for ever. Nothing to do, unless the pair is gone.",
         patience=PATIENCE.get(one.state, 0.0),
+        calm=CALM,
     )
 
 

@@ -25,11 +25,13 @@ class FileState(NamedTuple):
 class Copied(msgspec.Struct):
     """What a remote has, as far as we know: the state of each file when it was copied.
 
-    `synced` is when the last copy ended without an error, `compared` when all of the remote was
-    last looked at; unix seconds.
+    `folded` are tails that may be superfluous: their main file was copied, and they were not looked
+    at since. `synced` is when the last copy ended without an error, `compared` when all of the
+    remote was last looked at; unix seconds.
     """
 
     files: dict[str, FileState] = {}
+    folded: set[str] = set()
     synced: float | None = None
     compared: float | None = None
 

@@ -16,7 +16,6 @@ from dccd_core.offsite_files import (
     Copied,
     FileState,
     fold_of,
-    is_data,
     is_tail,
     local_files,
     main_of,
@@ -26,7 +25,7 @@ from dccd_core.offsite_files import (
     whats_wrong,
     write_note,
 )
-from dccd_core.offsite_rclone import OffsiteError, Rclone
+from dccd_core.offsite_rclone import OffsiteError, Rclone, show_bytes
 from dccd_core.offsite_remote import Target
 from dccd_core.store.files import BusyError, Hold
 
@@ -65,7 +64,7 @@ class Push:
     def __init__(self, root: Path, target: Target, rclone: Rclone) -> None:
         self._root, self._target, self._rclone = root, target, rclone
         self._note = Copied()
-        self._theirs: dict[str, int] = {}
+        self._theirs: dict[str, int] | None = None
         self._shrunk: set[str] = set()
         self._stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         self._done = Pushed(target.name, target.shown)
@@ -74,7 +73,7 @@ class Push:
         """Copy, compare, and remember what was copied; what failed is in the result's `error`."""
         began = time.monotonic()
         try:
-            with pushing(self._root, self._target):
+            with alone(self._root, self._target, "offsite"):
                 self._copy_all(note_path(self._root, self._target.name))
         except OffsiteError as error:
             self._done.error = str(error)
@@ -98,9 +97,9 @@ class Push:
         now, last = time.time(), self._note.compared
         if last is not None and 0 <= now - last < _COMPARE:
             return
-        self._theirs = {p: n for p, n in self._rclone.everything().items() if is_data(p)}
+        self._theirs = theirs = self._rclone.everything()
         known = self._note.files
-        self._note.files = {p: s for p, s in known.items() if self._theirs.get(p) == s.size}
+        self._note.files = {p: s for p, s in known.items() if theirs.get(p) == s.size}
         self._note.compared = now
 
     def _round(self, path: Path) -> bool:
@@ -111,14 +110,23 @@ class Push:
         for part in _parts(changed):
             self._batch(part)
             write_note(path, self._note)
-        self._put_away(mine, changed)
+        self._put_away(mine)
+        self._theirs = None
         return bool(self._done.waiting)
 
+    def _sizes(self, paths: Collection[str]) -> dict[str, int]:
+        """The sizes of those of these files that the remote has."""
+        if self._theirs is not None:
+            return {path: self._theirs[path] for path in paths if path in self._theirs}
+        return self._rclone.sizes(paths) if paths else {}
+
     def _batch(self, changed: dict[str, FileState]) -> None:
+        size = show_bytes(sum(state.size for state in changed.values()))
+        self._rclone.say(f"{len(changed)} files of {size} are read, then copied")
         changed = self._readable(changed)
         if not changed:
             return
-        theirs = self._rclone.sizes(changed)
+        theirs = self._sizes(changed)
         shrunk = {p for p, state in changed.items() if theirs.get(p, 0) > state.size}
         self._shrunk |= shrunk
         self._keep(shrunk, changed)
@@ -134,6 +142,7 @@ class Push:
         """The files that may be copied: whole ones, tails only with a main file that is whole."""
         bad = self._done.unreadable
         for path in changed:
+            bad.pop(path, None)  # it may have been mended since the last round
             with suppress(FileNotFoundError):
                 if why := whats_wrong(self._root / path):
                     bad[path] = why
@@ -183,6 +192,8 @@ class Push:
         for path, state in changed.items():
             if path not in checked.different and now.get(path) == state:
                 self._note.files[path] = state
+                if path.endswith(".parquet") and not is_tail(path):
+                    self._note.folded.add(tail_of(path))
                 self._done.files += 1
                 self._done.bytes += state.size
         wrong = sorted(checked.different.difference(self._done.waiting))
@@ -191,24 +202,24 @@ class Push:
             names = ", ".join(wrong[:3])
             raise OffsiteError(f"{self._target.shown}: differ after the copy: {names}{more}")
 
-    def _put_away(self, mine: dict[str, FileState], changed: Collection[str]) -> None:
-        """Move tails aside that would be read twice: their rows are in the main file."""
-        known = {*self._note.files, *self._theirs, *map(tail_of, changed)}
+    def _put_away(self, mine: dict[str, FileState]) -> None:
+        """Move tails aside that would be read twice: their rows are in the main file, which is at
+        the remote now. One that is only missing here stays there."""
         tails = {
             tail
-            for tail in filter(is_tail, known)
+            for tail in self._note.folded
             if tail not in mine
             and self._note.files.get(main_of(tail)) == mine.get(main_of(tail), ())
             and not fold_of(self._root, tail).exists()
         }
-        there = set(self._rclone.sizes(tails)) if tails else set()
+        there = set(self._sizes(tails))
         odd = {tail for tail in there if main_of(tail) in self._shrunk}
         for folder, paths in ((FOLDED, there - odd), (self._aside, odd)):
             self._rclone.move(self._target.root, self._target.below(folder), paths)
             self._done.kept += [f"{folder}/{path}" for path in sorted(paths)]
-        for path in tails:
-            self._note.files.pop(path, None)
-            self._theirs.pop(path, None)
+        for tail in tails:
+            self._note.files.pop(tail, None)
+        self._note.folded -= tails | mine.keys()
 
 
 def _parts(changed: dict[str, FileState]) -> Iterator[dict[str, FileState]]:
@@ -225,12 +236,12 @@ def _parts(changed: dict[str, FileState]) -> Iterator[dict[str, FileState]]:
 
 
 @contextmanager
-def pushing(root: Path, target: Target) -> Iterator[None]:
-    """Be the only one who copies to a remote; OffsiteError if another one does."""
+def alone(root: Path, target: Target, work: str) -> Iterator[None]:
+    """Be the only one who does this `work` with a remote; OffsiteError if another one does."""
     try:
-        hold = Hold(root / ".dccd" / "locks" / f"offsite.{target.name}.lock")
+        hold = Hold(root / ".dccd" / "locks" / f"{work}.{target.name}.lock")
     except BusyError as error:
-        raise OffsiteError(f"{target.shown}: another process copies to it already") from error
+        raise OffsiteError(f"{target.shown}: another process is at it already ({work})") from error
     try:
         yield
     finally:

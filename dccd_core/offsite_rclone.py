@@ -23,6 +23,14 @@ IDLE = 600.0
 """Seconds without a byte, a check or a listed file after which a transfer is stuck."""
 MISSING = "rclone is not installed: apt install rclone, or see https://rclone.org/install"
 _LOG = ["--use-json-log", "--stats=10s", "--stats-log-level=NOTICE", "--ask-password=false"]
+# A user's own settings must not take away what we listen to.
+_PLAIN = {
+    "RCLONE_LOG_FILE": "",
+    "RCLONE_LOG_LEVEL": "NOTICE",
+    "RCLONE_VERBOSE": "0",
+    "RCLONE_QUIET": "false",
+    "RCLONE_PROGRESS": "false",
+}
 _TICK = 0.1
 _CLOCK = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ")
 _NO_FOLDER = 3  # https://rclone.org/docs/#exit-code
@@ -95,7 +103,7 @@ class Rclone:
         idle: float = IDLE,
     ) -> None:
         self.target = target
-        self._say, self._cancel, self._idle = say, cancel, idle
+        self.say, self._cancel, self._idle = say, cancel, idle
 
     def sizes(self, paths: Collection[str]) -> dict[str, int]:
         """The sizes of those of these files that the remote has."""
@@ -161,7 +169,7 @@ class Rclone:
         with _file_list(paths) as listed:
             process = subprocess.Popen(
                 [program, verb, *listed, *_LOG, *arguments],
-                env=child_environment(**self.target.variables),
+                env=child_environment(**_PLAIN, **self.target.variables),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -210,7 +218,7 @@ class Rclone:
                 if line.stats and line.stats != said.stats:
                     said.stats, said.moved = line.stats, time.monotonic()
                     if line.stats.bytes:
-                        self._say(_progress(line.stats))
+                        self.say(_progress(line.stats))
                 if line.level in ("error", "critical", "fatal", "panic"):
                     whose = f"{line.object}: " if line.object else ""
                     said.errors.append(self.target.scrub(f"{whose}{line.msg}"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dccd_core.models import Series
 from dccd_core.offsite_files import LISTING, is_data, is_tail, main_of, whats_wrong
-from dccd_core.offsite_push import pushing
+from dccd_core.offsite_push import alone
 from dccd_core.offsite_rclone import Rclone
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
@@ -22,6 +22,7 @@ from dccd_core.store.period import Period
 from dccd_core.store.schemas import SchemaError
 
 HERE = "can be read here"
+LARGER = "can be read here, but the remote's is larger: move it away to have that"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +54,22 @@ class Restore:
     def __init__(self, root: Path, rclone: Rclone) -> None:
         self._root, self._rclone, self._store = root, rclone, DataStore(root)
         self._done = Restored(rclone.target.shown)
+        self._theirs: dict[str, int] = {}
 
     def run(self, series: Collection[Series]) -> Restored:
         """Restore some series, or all; OffsiteError if the remote cannot be read."""
         folders = [str(one.path) for one in series]
-        theirs = {p: n for p, n in self._rclone.everything(folders).items() if is_data(p)}
+        everything = self._rclone.everything(folders)
+        self._theirs = theirs = {p: n for p, n in everything.items() if is_data(p)}
         wanted = list(self._wanted(theirs))
         for one in series:
             if not any(path.startswith(f"{one.path}/") for path in theirs):
                 self._absent(one)
         target = self._rclone.target
-        with pushing(self._root, target), _staging(self._root, target.name) as folder:
+        with alone(self._root, target, "restore"), _staging(self._root, target.name) as folder:
             self._fetch([path for _, _, paths in wanted for path in paths], folder)
             for one, stem, paths in wanted:
-                self._place(one, stem, [p for p in paths if p not in self._done.failed], folder)
+                self._place(one, stem, self._sound(paths), folder)
         return self._done
 
     def _absent(self, series: Series) -> None:
@@ -101,7 +104,10 @@ class Restore:
             self._done.left[paths[0]] = str(error)
             return []
         if found:
-            self._done.left.update(dict.fromkeys(paths, HERE))
+            main = found[0]
+            theirs = self._theirs.get(str(main.path.relative_to(self._root)), 0)
+            why = LARGER if theirs > main.bytes else HERE
+            self._done.left.update(dict.fromkeys(paths, why))
             return []
         return paths
 
@@ -119,6 +125,14 @@ class Restore:
                 why = "is not at the remote any more"
             if why:
                 self._done.failed[path] = f"the remote's {why}"
+
+    def _sound(self, paths: list[str]) -> list[str]:
+        """What was fetched well of a period: a tail only with its main file, which another remote
+        may have."""
+        bad = self._done.failed
+        alone = [path for path in paths if is_tail(path) and main_of(path) in bad]
+        bad.update(dict.fromkeys(alone, "is of no use without its main file"))
+        return [path for path in paths if path not in bad]
 
     def _place(self, series: Series, stem: str, paths: list[str], folder: Path) -> None:
         """Put the fetched files of a period in their places, if they fit what is there."""

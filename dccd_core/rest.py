@@ -31,7 +31,7 @@ UNKNOWN_BAN = 120.0
 LONGEST_WAIT = 900.0
 # What is assumed before the first answer: a wait, and our own work on an answer, in seconds.
 SLOW, LIGHT = 1.0, 0.001
-# A wait that was shorter is believed for some dozens of answers: others were held up by our threads.
+# A shorter wait is believed for some dozens of answers: others were held up by our threads.
 FORGET = 1.02
 
 

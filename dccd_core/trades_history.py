@@ -54,7 +54,7 @@ class TradesCollector:
 
     def plan(self, cells: Sequence[Cell]) -> list[Plan]:
         """What the cells lack. Asks when a series begins where that is unknown."""
-        history, now = self._history, _now()
+        history, now = self._history, self.client.clock()
         by_series: dict[Series, list[Cell]] = defaultdict(list)
         for cell in cells:
             by_series[cell.series].append(cell)
@@ -243,7 +243,3 @@ class TradesCollector:
 
 def _time(trade: Trade) -> int:
     return trade.time
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000

@@ -7,11 +7,11 @@ import dagster as dg
 from dccd_core.exchanges import load
 from dccd_core.lineage import source_of
 from dccd_core.models import Channel, Series, span_label
-from dccd_pipelines.candle_run import CandleRun, Event
 from dccd_pipelines.cards import COLUMNS
 from dccd_pipelines.checks import check_names, describe
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.resources import Collectors
+from dccd_pipelines.series_run import Event, SeriesRun
 
 
 def series_assets(
@@ -39,7 +39,7 @@ def series_assets(
         judged = {(by_key[key.asset_key], key.name) for key in context.selected_asset_check_keys}
         selected = [by_key[key] for key in sorted(context.selected_asset_keys)]
         periods = context.partition_keys if selected else []  # checks alone have none
-        run = CandleRun(collectors, context.run.tags, periods, judged)
+        run = SeriesRun(collectors, context.run.tags, periods, judged)
         yield from run.events(selected) if selected else run.checks()
 
     return collect

@@ -21,11 +21,11 @@ from dccd_core.models import Series, Window, iso
 from dccd_core.plan import Plan, cells
 from dccd_core.store.datastore import as_time
 from dccd_pipelines.assets import group_name, series_assets
-from dccd_pipelines.candle_run import END_TAG, QUIET_TAG, START_TAG
 from dccd_pipelines.instance import open_instance
 from dccd_pipelines.partitions import partitions_of, range_tags
 from dccd_pipelines.report import Report, SeriesPlan
 from dccd_pipelines.resources import Collectors
+from dccd_pipelines.series_run import END_TAG, QUIET_TAG, START_TAG
 
 T = TypeVar("T")
 Moment = datetime | date | str | int | None

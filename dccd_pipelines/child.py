@@ -1,11 +1,13 @@
 """One program that `dccd start` looks after."""
 
+import re
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Thread
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST_WAIT = 60.0
 HEALTHY = 60.0
 
@@ -45,8 +47,11 @@ class Child:
         self.ear.start()
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
-        for line in process.stdout or ():
-            self.heard(self.name, line.decode(errors="replace"))
+        if process.stdout is None:
+            return
+        with process.stdout as lines:
+            for line in lines:
+                self.heard(self.name, _COLOURS.sub("", line.decode(errors="replace")))
 
     def died(self) -> int | None:
         """Its exit code if it runs no more."""

@@ -40,7 +40,7 @@ def _windows(config: Config) -> dict[dg.AssetKey, timedelta]:
     }
     for series, job in live_series(config).items():
         rows, seconds = observer.rate(series)
-        limit = live_limit(series, job.time_step, rows, seconds)
+        limit = live_limit(series, job, rows, seconds)
         if limit is not None or not rows:
             found[asset_key(series)] = max(LIVE, timedelta(seconds=limit or 0))
     return found

@@ -23,7 +23,10 @@ from dccd_pipelines.tables import size
 
 FRESH = "fresh"
 # All but the programs, which `dccd start` looks after itself.
-OURS = {Kind.JOB, Kind.CHECK, Kind.STALE, Kind.STREAM, Kind.GAP, Kind.SERVICE, Kind.DISK}
+OURS = {
+    *(Kind.JOB, Kind.CHECK, Kind.SYNC, Kind.STALE),
+    *(Kind.STREAM, Kind.GAP, Kind.SERVICE, Kind.DISK),
+}
 GOOD = {State.FRESH, State.QUIET, State.UNLIMITED}
 
 
@@ -62,7 +65,8 @@ class Look:
         ]
         ended = endings(state, found, data)
         wrong = _once(wrong, state)
-        alerter.report(wrong, OURS, self.now, unknown=running, ended=ended)
+        unknown = {*running, *observer.unknown(state, found, self.now)}
+        alerter.report(wrong, OURS, self.now, unknown=unknown, ended=ended)
         cron = None if self.config.alerts.digest == "off" else self.config.alerts.digest
         alerter.digest(cron, self.now, lambda kept: _digest(self.config, found, kept))
         health.export(self.now)

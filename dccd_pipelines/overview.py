@@ -54,10 +54,10 @@ def overview(config: Config, now: float | None = None) -> Mapping[str, dg.Metada
         "rows": dg.MetadataValue.int(sum(row.rows for row in rows.values())),
         "bytes": dg.MetadataValue.int(sum(row.bytes for row in rows.values())),
         "gaps_to_fetch": dg.MetadataValue.int(sum(row.missing for row in rows.values())),
+        **({"coverage": dg.MetadataValue.md(_image(picture))} if picture else {}),
         "table": dg.MetadataValue.table(
             records, dg.TableSchema([dg.TableColumn(name, "string") for name in _COLUMNS])
         ),
-        **({"coverage": dg.MetadataValue.md(_image(picture))} if picture else {}),
     }
 
 

@@ -40,7 +40,8 @@ class Watch:
     def look(self, now: float) -> None:
         """Tell of what is down, and of what is up again."""
         wrong = [*self._dead(), *self._hung(now)]
-        self._alerter.report(wrong, {Kind.PROGRAM}, now)
+        again = {f"{Kind.PROGRAM}: {child.name}": "it runs again" for child in self._children}
+        self._alerter.report(wrong, {Kind.PROGRAM}, now, ended=again)
 
     def _dead(self) -> list[Condition]:
         found = []

@@ -8,6 +8,7 @@ from dccd_core.health import JobMetrics
 from dccd_core.incidents import Condition, Kind
 from dccd_core.models import Series
 from dccd_pipelines.assets import group_name
+from dccd_pipelines.offsite_run import GROUP, INCIDENT
 
 # How far back failures in a row are counted.
 COUNTED = 50
@@ -20,21 +21,52 @@ def failing_jobs(
     most: int,
     metrics: dict[str, JobMetrics],
 ) -> list[Condition]:
-    """The jobs whose last `most` runs, or more, all failed; runs that still go do not count."""
+    """The jobs whose last `most` runs, or more, all failed; runs that still go do not count.
+
+    Of copies to a remote one failure is enough: a person has to act.
+    """
     found = []
     for name in names:
+        copies = name.startswith(f"{GROUP}_")
         ended = dg.RunsFilter(
             job_name=name, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
         )
         runs = instance.get_runs(ended, limit=max(COUNTED, most))
         good = (n for n, run in enumerate(runs) if run.status is dg.DagsterRunStatus.SUCCESS)
         failures = next(good, len(runs))
-        if failures >= most:
-            found.append(_job(name, failures, runs[0].run_id, metrics))
+        if failures >= (1 if copies else most):
+            run = runs[0].run_id
+            said = _said(instance, run)
+            found.append(
+                _copy(name, run, said) if copies else _job(name, failures, run, metrics, said)
+            )
     return found
 
 
-def _job(name: str, failures: int, run: str, metrics: dict[str, JobMetrics]) -> Condition:
+def _said(instance: dg.DagsterInstance, run: str) -> str:
+    """The sentence with which a run's step failed."""
+    for entry in instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE):
+        event = entry.dagster_event
+        failure = event.step_failure_data.user_failure_data if event else None
+        if failure:
+            told = failure.metadata.get(INCIDENT)
+            return str(told.value if told else failure.description or "")
+    return ""
+
+
+def _copy(name: str, run: str, said: str) -> Condition:
+    return Condition(
+        kind=Kind.SYNC,
+        subject=name,
+        text=said or "the run failed",
+        cure="Collecting goes on; it is copied again after storage.sync_interval.",
+        path=f"/runs/{run}",
+    )
+
+
+def _job(
+    name: str, failures: int, run: str, metrics: dict[str, JobMetrics], told: str
+) -> Condition:
     count = f"{failures} or more" if failures == COUNTED else str(failures)
     bad = [
         f"{one.series}: {one.last_error}"
@@ -42,11 +74,11 @@ def _job(name: str, failures: int, run: str, metrics: dict[str, JobMetrics]) -> 
         if one.consecutive_errors and name.startswith(group_name(Series.parse(one.series)))
     ]
     more = f"; and {len(bad) - NAMED} more series" if len(bad) > NAMED else ""
-    said = f": {'; '.join(error[:200] for error in bad[:NAMED])}{more}" if bad else ""
+    said = "; ".join(error[:200] for error in bad[:NAMED]) or told[:400]
     return Condition(
         kind=Kind.JOB,
         subject=name,
-        text=f"{count} runs in a row failed{said}",
+        text=f"{count} runs in a row failed" + (f": {said}{more}" if said else ""),
         cure="The run's page tells each window that is missing; it is asked for again next time.",
         path=f"/runs/{run}",
     )

@@ -9,10 +9,10 @@ from dccd_core.config import Config
 from dccd_core.lineage import source_of, sources_first
 from dccd_core.models import Channel, Series
 from dccd_pipelines.assets import group_name
-from dccd_pipelines.candle_run import QUIET_TAG
 from dccd_pipelines.cron import default_cron
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.partitions import due_periods, range_tags
+from dccd_pipelines.series_run import QUIET_TAG
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,

@@ -1,6 +1,7 @@
 """The asset checks of live series."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -62,7 +63,7 @@ def _quality(store: DataStore, series: Series) -> dg.AssetCheckResult:
     lines = [*hard, *(f"lost: {loss.cause}" for loss in lost[:20])]
     severity = dg.AssetCheckSeverity.ERROR if hard else dg.AssetCheckSeverity.WARN
     good = "nothing was lost, in order and consistent"
-    return _result(series, QUALITY, lines, good, dict(quality_metadata(found)), severity)
+    return _result(series, QUALITY, lines, good, quality_metadata(found), severity)
 
 
 def _agrees(store: DataStore, series: Series) -> dg.AssetCheckResult:
@@ -76,12 +77,12 @@ def _agrees(store: DataStore, series: Series) -> dg.AssetCheckResult:
     return _result(series, AGREES, lines, good, figures, dg.AssetCheckSeverity.ERROR)
 
 
-def _result(  # noqa: PLR0913 - the parts of a result
+def _result(
     series: Series,
     name: str,
     problems: list[str],
     good: str,
-    metadata: dict[str, dg.MetadataValue],
+    metadata: Mapping[str, dg.MetadataValue],
     severity: dg.AssetCheckSeverity,
 ) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(

@@ -87,17 +87,16 @@ def plan_table(report: Report, show: Show) -> Table:
     for plan in report.plans:
         span = plan.series.span
         candles = f"{sum(map(plan.series.count, plan.missing)):,}" if span else ""
-        windows = "\n".join(_window(window, show) for window in plan.missing[:5]) or (
-            plan.note or "complete"
-        )
-        if len(plan.missing) > 5:
-            windows += f"\n… {len(plan.missing) - 5} more"
+        windows = [_window(window, show) for window in plan.missing[:5]]
+        windows += [f"… {len(plan.missing) - 5} more"] if len(plan.missing) > 5 else []
+        windows += [plan.note] if plan.note else []
         requests = "?" if plan.requests is None else f"{plan.requests:,}"
         about = "?" if plan.seconds is None else duration(plan.seconds) if plan.requests else "–"
         if plan.problem:
             made.add_row(str(plan.series), "", Text(plan.problem, style="bold red"), "", "")
             continue
-        made.add_row(str(plan.series), candles, windows, requests, about)
+        text = "\n".join(windows) or "complete"
+        made.add_row(str(plan.series), candles, text, requests, about)
     return made
 
 

@@ -57,6 +57,7 @@ class WebSocket(asyncio.Protocol):
                 asyncio.get_running_loop().call_later(fault.seconds, self.end, close)
         self.upto = self._hub.moment(self)
         self._say(lambda: self.stream.opened(self.upto))
+        self._hub.subscribed(self)  # Binance's streams may be named in the address
         self._tick()
         if rest:
             self.data_received(rest)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,7 @@ class Tape:
     def raised(self, ticks: int) -> "Tape":
         """The same trades at prices that are `ticks` higher."""
 
+        @lru_cache(maxsize=1)  # streams look at one day many times a second
         def day(number: int) -> Trades:
             found = self._day(number)
             return replace(found, ticks=found.ticks + ticks)

@@ -59,12 +59,11 @@ class OrderBook:
         self._check(change)
         return [change]
 
-    def start(self, book: Book, received: int, clock: int) -> list[BookChange] | None:
+    def start(self, book: Book, received: int) -> list[BookChange] | None:
         """Begin with a book fetched by REST and the changes that waited; all of it as changes.
 
-        `received` is when the book came, `clock` the exchange's time then.
-        None if the book is older than the changes: fetch another. Raises Broken where the changes
-        themselves have a gap.
+        `received` is when the book came. None if the book is older than the changes: fetch another.
+        Raises Broken where the changes themselves have a gap.
         """
         later = [c for c in self._waiting if _is_later(c, book.sequence)]
         if later and not _joins(later[0], book.sequence):
@@ -72,7 +71,7 @@ class OrderBook:
         self._waiting = []
         self._replace(book.bids, book.asks, book.sequence)
         self._fresh = True
-        time = book.time or (later[0].time if later else None) or clock
+        time = book.time or (later[0].time if later else None)
         whole = BookChange(True, book.bids, book.asks, received, time=time, last=book.sequence)
         return [whole, *(done for change in later for done in self.apply(change))]
 

@@ -22,20 +22,19 @@ WHOLE_EVERY = 3_600 * SECOND
 """How often the changes of a market begin anew with a whole book, so that any moment is near."""
 CROSSED = 2.0
 """Seconds for which bids may reach asks: an exchange may send the two halves one by one."""
-_MOST_ROWS = 1_000
+_MOST_ROWS = 10_000
 
 
 class BookFeed(Feed):
     """Writes what the valid book of one link gives; another takes over where that link ends."""
 
-    def __init__(self, subscription: Subscription, journal: JournalWriter, settle: float) -> None:
+    def __init__(self, subscription: Subscription, journal: JournalWriter) -> None:
         super().__init__(subscription)
         self.rows: Series | None = None
         self.changes: Series | None = None
         self._journal = journal
         self._step = SECOND
         self._depth = 0
-        self._settle = int(settle * SECOND)
         self._active: Link | None = None
         self._coverage = Coverage()
         self._due: int | None = None
@@ -43,6 +42,7 @@ class BookFeed(Feed):
         self._broken: tuple[int, str] | None = None
         self._whole_due = 0
         self._crossed: float | None = None
+        self._undated = False  # the first book had no time: it begins with the next change's
 
     @property
     def series(self) -> list[Series]:
@@ -112,8 +112,7 @@ class BookFeed(Feed):
     def start(self, link: "Link", whole: list[BookChange]) -> None:
         """The book of a link has begun from REST, and these changes made it what it is."""
         with self.lock:
-            last = whole[-1]
-            self._activate(link, last.time or last.received, last.received)
+            self._activate(link, whole[-1])
 
     def _apply(
         self, link: "Link", book: OrderBook, change: BookChange, done: list[BookChange]
@@ -126,20 +125,32 @@ class BookFeed(Feed):
         if not applied:
             return
         if not active:
-            self._activate(link, moment, change.received)
+            self._activate(link, change)
+            return
+        self._received = change.received
+        if self._undated:
+            self._begin(moment)
             return
         done += applied
-        self._received = change.received
         self._coverage.see(moment)
 
-    def _activate(self, link: "Link", moment: int, received: int) -> None:
-        """Write what this link's book gives from now on."""
+    def _activate(self, link: "Link", change: BookChange) -> None:
+        """Write what this link's book gives from now on; `change` made it what it is."""
         before, self._active = self._active, link
-        self._received = received
-        self._coverage.see(moment)
+        self._received = change.received
         self._whole_due = 0
-        if before is not None:
-            return  # of two valid books the newer connection's: nothing was interrupted
+        if before is None:
+            self._undated = True
+        # of two valid books the newer connection's: nothing was interrupted
+        if change.time is not None and self._undated:
+            self._begin(change.time)
+        elif change.time is not None:
+            self._coverage.see(change.time)
+
+    def _begin(self, moment: int) -> None:
+        """The book is known from this time of the exchange on."""
+        self._undated = False
+        self._coverage.see(moment)
         self._coverage.begin(moment)
         self._due = -(-moment // self._step) * self._step
         if self._broken is not None:
@@ -157,9 +168,9 @@ class BookFeed(Feed):
         whole = self._coverage.end()
         if whole:
             self._mark(whole)
-        end = self._write_end()
+        if not self._undated:
+            self._broken = self._broken or (self._write_end(), cause)
         self._active, self._due, self._crossed = None, None, None
-        self._broken = self._broken or (end, cause)
 
     def _write_end(self) -> int:
         """Write the row that says that no book is known from here on; its time."""
@@ -171,7 +182,10 @@ class BookFeed(Feed):
         return end
 
     def _write_rows(self, book: OrderBook, before: int) -> None:
-        """Write the rows that are due before a time: the book as it is stood then."""
+        """Write the rows that are due before a time: the book as it is stood then.
+
+        Not before a message proves it: what is quiet may be a stall.
+        """
         if self.rows is None or self._due is None:
             return
         if before - self._due > _MOST_ROWS * self._step:
@@ -193,7 +207,7 @@ class BookFeed(Feed):
             return
         if self._received and self._coverage.newest:
             self.tally.lag = (self._received - self._coverage.newest) / SECOND
-        if self.changes is None:
+        if self.changes is None or self._undated:
             return
         if done and self._whole_due:
             self._journal.append_deltas(self.changes, done)
@@ -226,11 +240,8 @@ class BookFeed(Feed):
     def tick(self, mark: bool) -> None:
         with self.lock:
             link = self._active
-            if link is None or link.book is None or link.stalled:
+            if link is None or link.book is None or link.stalled or self._undated:
                 return
-            now = self._coverage.now()
-            if now is not None and self._due is not None and not link.silent(time.monotonic()):
-                self._write_rows(link.book, now - self._settle)
             if self.changes and self._whole_due <= (self._coverage.newest or 0):
                 self._write_whole(link.book)
             whole = self._coverage.extend() if mark else None
@@ -247,7 +258,7 @@ class BookFeed(Feed):
             if whole:
                 self._mark(whole)
             if series == self.rows:
-                if self._active is not None:
+                if self._active is not None and not self._undated:
                     self._write_end()
                 self.rows = None
             self.changes = None if series == self.changes else self.changes

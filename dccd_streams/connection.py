@@ -113,10 +113,10 @@ class Connection:
         """Whether it was told to end."""
         return self._ending.is_set()
 
-    def begin_book(self, link: Link, found: Book | None, received: int, clock: int) -> None:
+    def begin_book(self, link: Link, found: Book | None, received: int) -> None:
         """In its thread: a book was fetched for a link."""
         if self._links is not None:
-            self._links.begin_book(link, found, received, clock)
+            self._links.begin_book(link, found, received)
 
     def judge(self, link: Link, missed: int | None) -> None:
         """In its thread: how many trades a silent link has missed; None: nobody could tell."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Tally:
-    """What status tells of a feed. Times in microseconds, `lag` in seconds."""
+    """What status tells of a feed. Times in microseconds, `lag` in seconds. `unanswered`: how many
+    connections it was asked for on since the last that carried it, without an answer."""
 
     last_message: int | None = None
     last_row: int | None = None
@@ -30,6 +31,7 @@ class Tally:
     problem: str | None = None
     silent_since: float | None = None
     refused: bool = False
+    unanswered: int = 0
 
     def count(self, rows: int, newest: int, received: int | None) -> None:
         """Note rows that were written."""
@@ -96,7 +98,7 @@ class Feed(ABC):
         with self.lock:
             if link not in self.links:
                 self.links.append(link)
-                self.tally.problem, self.tally.refused = None, False
+                self.tally.problem, self.tally.refused, self.tally.unanswered = None, False, 0
                 if len(self.links) == 1:
                     self.rhythm.restart()
                     self.on_live(link)

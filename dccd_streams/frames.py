@@ -29,6 +29,7 @@ class FrameReader:
         self.closed: tuple[int, str] | None = None
         self._buffer = bytearray(ROOM)
         self._start = self._end = 0
+        self._wanted = 2
         self._parts: list[bytes] | None = None
         self._largest = largest
 
@@ -43,30 +44,35 @@ class FrameReader:
 
     def messages(self, found: list[bytes]) -> None:
         """Append the messages that are whole; ProtocolError after those before the fault."""
-        start, end = self._start, self._end
+        if self._end - self._start < self._wanted:
+            return
+        with memoryview(self._buffer) as view:
+            data = bytes(view[self._start : self._end])  # slices of bytes are the cheapest
+        start, end, self._wanted = 0, len(data), 2
         try:
-            with memoryview(self._buffer) as view:
-                while self.closed is None and end - start >= 2:
-                    first, size = view[start], view[start + 1]
-                    head = start + 2
-                    if size > 125:
-                        head += _more(size)
-                        if end < head:
-                            break
-                        size = int.from_bytes(view[start + 2 : head])
-                    stop = head + size
-                    if stop > end:
-                        if size > self._largest:
-                            raise ProtocolError(f"a message of {size} bytes")
-                        break
-                    start = stop
-                    if self._parts is None and (first == 0x81 or first == 0x82):
-                        found.append(bytes(view[head:stop]))
-                    else:
-                        self._other(first, bytes(view[head:stop]), found)
+            while self.closed is None and end - start >= 2:
+                first, size, head = data[start], data[start + 1], start + 2
+                if size > 125:
+                    head += 2 if size == 126 else _more(size)
+                    size = int.from_bytes(data[start + 2 : head])  # too small if cut: still no more
+                stop = head + size
+                if stop > end:
+                    self._want(stop - start, size)
+                    break
+                start = stop
+                if self._parts is None and (first == 0x81 or first == 0x82):
+                    found.append(data[head:stop])
+                else:
+                    self._other(first, data[head:stop], found)
         finally:
-            self._start = start
+            self._start += start
             self._forget()
+
+    def _want(self, count: int, size: int) -> None:
+        """Wait for so many bytes, of a message of `size`, before any is looked at again."""
+        if size > self._largest:
+            raise ProtocolError(f"a message of {size} bytes")
+        self._wanted = count
 
     def _forget(self) -> None:
         """Begin at the front where all is read; give back what a large message needed."""

@@ -20,7 +20,7 @@ from dccd_core.exchanges.base import (
     UnknownSymbol,
 )
 from dccd_core.exchanges.live import LiveCandle
-from dccd_core.exchanges.trades import Trade, TradesHistory, TradesPage
+from dccd_core.exchanges.trades import OutOfReach, Trade, TradesHistory, TradesPage
 from dccd_core.limits import Cancelled
 from dccd_core.models import SECOND, Channel, Series, Window, iso
 from dccd_core.pages import columns, fetch_page
@@ -198,11 +198,25 @@ class FillTrades(Fill):
 
     def attempt(self) -> bool:
         self._give_up_old()
-        found = self.healer.walk(self._feed, Hole(self.start, self.hole.end, self.hole.cause))
-        if found.until > self.start:
-            self._feed.settled(self.hole, Window(self.start, found.until))
-            self.start = found.until
-        return self.hole.end is None or found.until >= self.hole.end
+        rest = Hole(self.start, self.hole.end, self.hole.cause)
+        try:
+            until = self.healer.walk(self._feed, rest).until
+        except OutOfReach as error:
+            until = self._take_newest(rest, error)
+        if until > self.start:
+            self._feed.settled(self.hole, Window(self.start, until))
+            self.start = until
+        return self.hole.end is None or until >= self.hole.end
+
+    def _take_newest(self, rest: Hole, error: OutOfReach) -> int:
+        """Give up what is older than what is served, and keep that; up to where it reaches."""
+        served, end = error.served, rest.end
+        # of its time there may be older ones
+        first = served[0].time + 1 if end is None else min(end, served[0].time + 1)
+        self.lost(Window(self.start, first), f"{rest.cause}; {error}")
+        self.start = first
+        self._feed.fetched([trade for trade in served if _inside(trade, rest)])
+        return max(first, served[-1].time if end is None else min(end, served[-1].time))
 
     def lost(self, window: Window, cause: str) -> None:
         self._feed.given_up(window, cause)

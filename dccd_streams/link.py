@@ -14,7 +14,8 @@ from dccd_streams.timing import Timing
 
 @dataclass(slots=True, eq=False)
 class Link:
-    """Times are of the monotonic clock; `asked` None: not subscribed yet.
+    """Times are of the monotonic clock; `asked` None: not subscribed yet. `began` is when it was
+    asked for the first of its `tries`.
 
     `renewals` counts how often it was subscribed anew because it was silent. `probing`: REST is
     being asked whether the market is just quiet. `patience` grows with each time that it was.
@@ -26,6 +27,7 @@ class Link:
     timing: Timing
     book: OrderBook | None = None
     asked: float | None = None
+    began: float = 0.0
     tries: int = 0
     live: bool = False
     last: float = field(default_factory=time.monotonic)
@@ -41,6 +43,8 @@ class Link:
     def ask(self) -> None:
         """The subscription is on its way."""
         self.asked = self.last = time.monotonic()
+        if not self.tries:
+            self.began = self.asked
         self.tries += 1
         self.stalled = self.probing = False
 
@@ -72,6 +76,18 @@ class Link:
     def unanswered(self, now: float) -> bool:
         """Whether the subscription should have been acknowledged by now."""
         return self.asked is not None and not self.live and self._waited(now)
+
+    def is_at_fault(self, came: float, others: bool) -> bool:
+        """Whether nobody answers because of the feed, and not of the connection.
+
+        `came` is when anything was heard, `others` whether other feeds are live. What worked before
+        is tried on one more connection.
+        """
+        if came < self.began or not others:
+            return False
+        tally = self.feed.tally
+        tally.unanswered += 1
+        return tally.last_message is None or tally.unanswered > 1
 
     def _waited(self, now: float) -> bool:
         return self.asked is not None and now - self.asked > self.timing.acknowledge

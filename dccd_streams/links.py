@@ -40,6 +40,7 @@ class Links:
         self._candles: dict[tuple[str, int], Link] = {}
         self._alone: set[Subscription] = set()
         self._bad = 0
+        self._came = 0.0
 
     def all(self) -> list[Link]:
         """Every link."""
@@ -104,7 +105,7 @@ class Links:
             return None
         inbox = Inbox()
         self._session.read_all(frames, inbox)
-        now = time.monotonic()
+        self._came = now = time.monotonic()
         for subscription in inbox.accepted:
             self._accepted(subscription)
         for subscription, reason in inbox.refused:
@@ -190,15 +191,15 @@ class Links:
             link.fetching = True
             self._owner.fetch_book(self._connection, link)
 
-    def begin_book(self, link: Link, found: Book | None, received: int, clock: int) -> None:
-        """A book came by REST (None: it did not), at the exchange's time `clock`."""
+    def begin_book(self, link: Link, found: Book | None, received: int) -> None:
+        """A book came by REST (None: it did not)."""
         if link not in self._links.values() or link.book is None or not link.fetching:
             return
         link.fetching = False
         if link.book.valid or not isinstance(link.feed, BookFeed):
             return
         try:
-            whole = link.book.start(found, received, clock) if found else None
+            whole = link.book.start(found, received) if found else None
         except Broken as broken:
             self._lost(link, str(broken))
             return
@@ -270,9 +271,10 @@ class Links:
         if link.tries < _TRIES:
             self._subscribe([link])
             return None
-        if not any(other.live for other in links):
-            return f"{_TRIES} subscriptions were not acknowledged"
-        self._put_aside(link, f"{_TRIES} subscriptions were not acknowledged")
+        why = f"{_TRIES} subscriptions were not acknowledged"
+        if not link.is_at_fault(self._came, any(other.live for other in links)):
+            return why
+        self._put_aside(link, why)
         return None
 
     def _silent(self, link: Link) -> None:

@@ -195,7 +195,7 @@ class Roster:
             case Channel.OHLC:
                 return CandleFeed(subscription, journal, healer.candles, series)
             case _:
-                return BookFeed(subscription, journal, self._timing.settle)
+                return BookFeed(subscription, journal)
 
     def _begin(self, feed: Feed, task: Task, output: Output, end: int | None) -> None:
         """Let a feed write a series that is stored up to `end`."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from dccd_core.exchanges.live import Subscription
@@ -17,6 +18,7 @@ from dccd_streams.heal_plan import Hole
 if TYPE_CHECKING:
     from dccd_streams.link import Link
 
+_TIME, _ID = attrgetter("time"), attrgetter("trade_id")
 REMEMBERED = 8_192
 """Ids of so many trades at least are known: what a new connection repeats is left out."""
 
@@ -89,9 +91,10 @@ class TradeFeed(Feed):
             news = self._news(trades)
             if not news:
                 return
-            self._coverage.see(max(trade.time for trade in news))
+            newest = max(map(_TIME, news))
+            self._coverage.see(newest)
             if not self._coverage.open:
-                self._anchor(max(trade.time for trade in news), news)
+                self._anchor(newest, news)
             elif self.contiguous:
                 self._check_ids(news)
             self._store(news)
@@ -100,9 +103,8 @@ class TradeFeed(Feed):
 
     def _news(self, trades: list[Trade]) -> list[Trade]:
         """Those that were not seen before, each once."""
-        fresh = {trade.trade_id: trade for trade in trades}
-        known = fresh.keys() & self._seen | fresh.keys() & self._seen_before
-        for trade_id in known:
+        fresh = dict(zip(map(_ID, trades), trades, strict=True))
+        for trade_id in fresh.keys() & self._seen | fresh.keys() & self._seen_before:
             del fresh[trade_id]
         self._remember(fresh)
         return list(fresh.values())
@@ -134,11 +136,12 @@ class TradeFeed(Feed):
 
     def _check_ids(self, news: list[Trade]) -> None:
         """Look for ids that are missing between the last batch and this one, and inside it."""
-        lowest, highest = int(_lowest(news).trade_id), int(_highest(news).trade_id)
+        ids = list(map(int, map(_ID, news)))
+        lowest, highest = min(ids), max(ids)
         last = self._last
         follows = last is not None and lowest == int(last.trade_id) + 1
         if follows and highest - lowest + 1 == len(news):
-            self._last = _highest(news)
+            self._last = news[ids.index(highest)]
             return
         for trade in sorted(news, key=lambda trade: int(trade.trade_id)):
             if last is not None and int(trade.trade_id) > int(last.trade_id) + 1:

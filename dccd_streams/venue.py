@@ -164,18 +164,17 @@ class Venue:
         depth = min(enough, default=max(exchange.depths))
         request = exchange.book_request(subscription.instrument, depth)
 
-        def read(answer: Answer) -> tuple[Book, int]:
-            return exchange.book(answer, subscription.instrument), answer.time
+        def read(answer: Answer) -> Book:
+            return exchange.book(answer, subscription.instrument)
 
         def fetch() -> None:
-            found: tuple[Book | None, int] = None, 0
+            book: Book | None = None
             try:
-                found = self.ask(request, read)
+                book = self.ask(request, read)
             except (ExchangeError, Cancelled) as error:
                 log.warning("%s: %s: no book: %s", self.name, link.feed.name, error)
-            book, clock = found
             received = time.time_ns() // 1_000
-            connection.post(lambda: connection.begin_book(link, book, received, clock))
+            connection.post(lambda: connection.begin_book(link, book, received))
 
         self.jobs.submit(fetch)
 

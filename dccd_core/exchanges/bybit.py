@@ -41,11 +41,11 @@ from dccd_core.exchanges.live import (
     Session,
     Subscription,
 )
-from dccd_core.exchanges.trades import Book, Depth, Trade, TradesHistory, TradesPage
+from dccd_core.exchanges.trades import Book, Depth, OutOfReach, Trade, TradesHistory, TradesPage
 from dccd_core.models import DAY, SECOND, WEEK, Channel, Symbol, Window, iso
 
 T = TypeVar("T")
-HOUR = 3_600
+HOUR, PAGE = 3_600, 1_000
 INSTRUMENTS = "/v5/market/instruments-info"
 # A contract that is listed again has one Symbol with its closed namesake: the last one read stays,
 # so the statuses are asked one after the other, what trades at the end.
@@ -236,7 +236,7 @@ class Bybit(Exchange, TradesHistory, Depth, Live):
     docs = "https://bybit-exchange.github.io/docs/v5/intro"
     rest_url = "https://api.bybit.com"
     # 600 in 5 seconds and address. A tenth is kept as burst, so that no 5 seconds see more.
-    limits = Limits(weight=540, seconds=5, burst=60, page=1_000)
+    limits = Limits(weight=540, seconds=5, burst=60, page=PAGE)
     spans: ClassVar[Mapping[int, str]] = {
         60: "1", 180: "3", 300: "5", 900: "15", 1_800: "30", 3_600: "60", 7_200: "120",
         14_400: "240", 21_600: "360", 43_200: "720", 86_400: "D", 604_800: "W",
@@ -301,7 +301,7 @@ class Bybit(Exchange, TradesHistory, Depth, Live):
 
     def first_candle_request(self, instrument: Instrument, span: int) -> Request:
         """The newest 1,000 hours: the first of up to five steps, see `first_candle`."""
-        return self._klines(instrument, HOUR, self.limits.page, {})
+        return self._klines(instrument, HOUR, PAGE, {})
 
     def first_candle(
         self, answer: Answer, instrument: Instrument, span: int
@@ -313,8 +313,8 @@ class Bybit(Exchange, TradesHistory, Depth, Live):
         if len(times) < 2:
             return int(times[0]) if len(times) else None
         first, step = int(times[0]), int(np.diff(times).min()) // SECOND
-        if len(times) == self.limits.page and step < WEEK:
-            return self._klines(instrument, DAY if step < DAY else WEEK, self.limits.page, {})
+        if len(times) == PAGE and step < WEEK:
+            return self._klines(instrument, DAY if step < DAY else WEEK, PAGE, {})
         if step <= span:
             return first
         finer = HOUR if step > HOUR else span
@@ -348,20 +348,21 @@ class Bybit(Exchange, TradesHistory, Depth, Live):
         return Since("/v5/market/recent-trade", question, since=time)
 
     def trades(self, answer: Answer, instrument: Instrument, request: Request) -> TradesPage:
-        """Block and RPI trades are among them, as in the stream. Rejected where a page is full and
-        does not reach back to the time that was asked for: what is between would be a hole."""
+        """Block and RPI trades are among them, as in the stream. OutOfReach where a page is full
+        and does not reach back to the time that was asked for."""
         rows = decode(PAST_TRADES, answer.body).result.list[::-1]
         rows.sort(key=lambda row: row.time)
-        since = request.since if isinstance(request, Since) else 0
-        if len(rows) >= int(request.params["limit"]) and since <= rows[0].time * 1_000:
-            raise Rejected(
-                f"Bybit: the newest {len(rows)} trades of {instrument.symbol} reach back only to "
-                f"{iso(rows[0].time * 1_000)}, asked was {iso(since)}, and it serves no older ones"
-            )
         found = [
             Trade(row.time * 1_000, None, row.exec_id, row.price, row.size, row.side == "Buy")
             for row in rows
         ]
+        since = request.since if isinstance(request, Since) else 0
+        if len(rows) >= int(request.params["limit"]) and since <= found[0].time:
+            raise OutOfReach(
+                f"Bybit: the newest {len(rows)} trades of {instrument.symbol} reach back only to "
+                f"{iso(found[0].time)}, asked was {iso(since)}, and it serves no older ones",
+                found,
+            )
         return TradesPage(found, None)
 
     def book_request(self, instrument: Instrument, depth: int) -> Request:

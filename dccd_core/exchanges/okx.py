@@ -166,6 +166,7 @@ BUSY = frozenset({"50001", "50004", "50005", "50013", "50026"})
 MOVED = 1_612_137_600_000  # 2021-02-01 in milliseconds
 # Finer and finer bars on the way to a first candle.
 STEPS = {DAY: "1Dutc", 3_600: "1H", 60: "1m"}
+PAGE = 300
 HISTORY_TRADES, TRADES_PAGE = "/api/v5/market/history-trades", 100
 # Depth of each book channel that needs no login.
 BOOKS = {1: "bbo-tbt", 5: "books5", 400: "books"}
@@ -180,7 +181,7 @@ class Okx(Exchange, TradesHistory, Depth, Live):
     docs = "https://www.okx.com/docs-v5/en/#order-book-trading-market-data-get-candlesticks-history"
     rest_url = "https://openapi.okx.com"
     # 20 requests in 2 seconds and address, for each path alone; a tenth of it is burst.
-    limits = Limits(weight=18, seconds=2, burst=2, page=300)
+    limits = Limits(weight=18, seconds=2, burst=2, page=PAGE)
     # From 6 hours on the plain names are bars of UTC+8. Not here: 1s, of which three months are
     # kept, and 2D, 3D, of which it is not documented on which day they open.
     spans: ClassVar[Mapping[int, str]] = {
@@ -247,7 +248,7 @@ class Okx(Exchange, TradesHistory, Depth, Live):
 
     def first_candle_request(self, instrument: Instrument, span: int) -> Request:
         """The newest 300 months, which is all of them."""
-        return self._history(instrument, "1Mutc", self.limits.page, {})
+        return self._history(instrument, "1Mutc", PAGE, {})
 
     def first_candle(
         self, answer: Answer, instrument: Instrument, span: int
@@ -264,9 +265,8 @@ class Okx(Exchange, TradesHistory, Depth, Live):
         if step <= span:
             return int(times[0]) * SECOND
         bar = next((STEPS[bar] for bar in STEPS if span < bar < step), self.spans[span])
-        return self._history(
-            instrument, bar, self.limits.page, {"after": str((int(times[0]) + 2 * step) * 1_000)}
-        )
+        after = str((int(times[0]) + 2 * step) * 1_000)
+        return self._history(instrument, bar, PAGE, {"after": after})
 
     def last_candle_request(self, instrument: Instrument, span: int) -> Request:
         """The newest two: the running candle, which is not read, and the one before it."""

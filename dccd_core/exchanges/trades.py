@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from dccd_core.exchanges.base import Answer, Instrument, Request
+from dccd_core.exchanges.base import Answer, Instrument, Rejected, Request
 
 Levels = list[tuple[float, float]]
 """Price and amount in base units of each level; an amount of 0 in a change removes the level."""
@@ -36,6 +36,15 @@ class TradesPage:
     next: Request | None
 
 
+class OutOfReach(Rejected):
+    """The exchange serves its newest trades only, and they do not reach back to the time that was
+    asked for. `served` are they, oldest first, never none."""
+
+    def __init__(self, message: str, served: list[Trade]) -> None:
+        super().__init__(message)
+        self.served = served
+
+
 class TradesHistory(ABC):
     """Mixed into an exchange that serves past trades. Pages go forward in time.
 
@@ -59,7 +68,8 @@ class TradesHistory(ABC):
 
     @abstractmethod
     def trades(self, answer: Answer, instrument: Instrument, request: Request) -> TradesPage:
-        """The trades of an answer to `request`; BadAnswer if a field is missing or malformed.
+        """The trades of an answer to `request`; BadAnswer if a field is missing or malformed,
+        OutOfReach where only newer ones are served.
 
         No trade is left out between a page and the next, however many share a time: pages continue
         by id or by the exchange's cursor, or overlap and repeat trades. Trades before the time

@@ -101,16 +101,19 @@ def make_footer(
 
 
 def still_lost(losses: list[Loss], covered: list[Window]) -> list[Loss]:
-    """Losses without what is covered, sorted, disjoint; of two causes the first one stays."""
-    left: list[Loss] = []
+    """Losses without what is covered, sorted, disjoint; of two causes that which says more stays:
+    the one that tells why nothing could be fetched continues the other."""
+    parts: list[Loss] = []
     known = covered
-    for start, end, cause in sorted(losses):
-        for window in subtract([Window(start, end)], known):
-            if left and left[-1].end == window.start and left[-1].cause == cause:
-                left[-1] = Loss(left[-1].start, window.end, cause)
-            else:
-                left.append(Loss(*window, cause))
+    for start, end, cause in sorted(losses, key=lambda loss: (-len(loss.cause), loss)):
+        parts += [Loss(*window, cause) for window in subtract([Window(start, end)], known)]
         known = [*known, Window(start, end)]
+    left: list[Loss] = []
+    for start, end, cause in sorted(parts):
+        if left and left[-1].end == start and left[-1].cause == cause:
+            left[-1] = Loss(left[-1].start, end, cause)
+        else:
+            left.append(Loss(start, end, cause))
     return left
 
 

@@ -1,6 +1,7 @@
 """Trades column by column, as Arrow keeps them: there are too many of them for an object each."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Self
 
 import msgspec
@@ -11,6 +12,7 @@ from dccd_core.exchanges.trades import Trade
 UNKNOWN = -(2**63)
 """A receipt that is not known."""
 _BUY, _SELL = 0, 1
+_COLUMNS = [itemgetter(place) for place in range(len(Trade._fields))]
 
 
 class PackedTrades(msgspec.Struct, array_like=True, tag=1):
@@ -31,9 +33,10 @@ class PackedTrades(msgspec.Struct, array_like=True, tag=1):
     @classmethod
     def of(cls, trades: Sequence[Trade]) -> Self:
         """The columns of trades, in their order; there is at least one."""
-        time, received, ids, price, amount, buy = zip(*trades, strict=True)
+        # zip(*trades) would make an iterator for each, which wakes the garbage collector
+        time, received, ids, price, amount, buy = (list(map(get, trades)) for get in _COLUMNS)
         if None in received:
-            received = tuple(UNKNOWN if moment is None else moment for moment in received)
+            received = [UNKNOWN if moment is None else moment for moment in received]
         encoded = [trade_id.encode() for trade_id in ids]
         return cls(
             time=_bytes(time, "<i8"),

@@ -370,7 +370,7 @@ REFUSED = [
     (with_job('exchanges: {binance: {ws_url: "https://a"}}\n'),
      "6: exchanges.binance.ws_url: https://a: must be a URL that begins with wss://"),
     (stream("channels: [book, boook]"),
-     f"7: stream_jobs[0].channels[1]: boook: no such channel; there are: {CHANNELS}; "
+     f"7: stream_jobs[0].channels[1]: boook: no such channel; without a key there are: {CHANNELS}; "
      "did you mean book?"),
     (stream("channels: [book, book]"),
      "7: stream_jobs[0].channels: a list: name each channel once"),
@@ -422,7 +422,10 @@ def test_each_problem_has_one_line_that_helps(text: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("offered", "said"),
-    [({Channel.TRADES}, "binance does not offer it; it has: trades"), (set(), "it has: none")],
+    [
+        ({Channel.TRADES}, "binance does not offer it without a key; it has: trades"),
+        (set(), "it has: none"),
+    ],
 )
 def test_a_channel_that_the_exchange_does_not_offer(
     offered: set[Channel], said: str, monkeypatch: pytest.MonkeyPatch
@@ -432,7 +435,9 @@ def test_a_channel_that_the_exchange_does_not_offer(
 
     monkeypatch.setattr(config_fields, "load_all", lambda: {"binance": Quiet()})
     [line] = problems(stream("channels: [book]"))
-    assert line.startswith("7: stream_jobs[0].channels[0]: book: binance does not offer it; ")
+    assert line.startswith(
+        "7: stream_jobs[0].channels[0]: book: binance does not offer it without a key; "
+    )
     assert line.endswith(said)
 
 

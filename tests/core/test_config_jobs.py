@@ -184,7 +184,20 @@ def test_books_have_a_depth_and_archives_can_be_switched_off() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "missing"),
+    [("archives: false", "archives: true"), ("rest_url: http://127.0.0.1:1", "archive_url")],
+)
+def test_trades_that_only_published_files_have_need_them(settings: str, missing: str) -> None:
+    jobs = "trades_jobs: [{exchange: bybit, pairs: [BTC/USDT]}]"
+    assert config(jobs).series()
+    said = problem(jobs, f"exchanges: {{bybit: {{{settings}}}}}")
+    assert "trades_jobs[0].exchange: bybit: only its published files have past trades" in said
+    assert said.endswith(f"set exchanges.bybit.{missing}")
+    assert config(jobs.replace("bybit", "okx"), f"exchanges: {{okx: {{{settings}}}}}").series()
+
+
 def test_people_write_ohlc_for_the_candles_of_a_stream() -> None:
     said = problem("stream_jobs: [{exchange: binance, pairs: [BTC/USDT], channels: [live_ohlc]}]")
-    assert "live_ohlc: binance does not offer it" in said
+    assert "live_ohlc: binance does not offer it without a key" in said
     assert said.endswith("it has: book, book_deltas, ohlc, trades")

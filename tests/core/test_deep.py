@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_sound, at
 from memory_exchange import Client, Memory, market
 
-from dccd_core import collectors, deep, trades_history
+from dccd_core import collectors, deep
 from dccd_core.build import build_candles
 from dccd_core.collectors import ExchangeCollector
 from dccd_core.derived import stored_candles
@@ -90,8 +90,7 @@ def store(tmp_path: Path) -> DataStore:
 
 
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trades_history, "_now", lambda: NOW)
+def margin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deep, "MARGIN", 4)
 
 

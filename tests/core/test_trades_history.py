@@ -38,11 +38,6 @@ def store(tmp_path: Path) -> DataStore:
     return DataStore(tmp_path)
 
 
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trades_history, "_now", lambda: NOW)
-
-
 def collect(
     store: DataStore,
     exchange: Exchange,
@@ -121,7 +116,6 @@ def test_the_running_day_stays_open_and_goes_on_where_it_ended(
             for n in range(300)
         ),
     ]
-    monkeypatch.setattr(trades_history, "_now", lambda: later)
     client = Client(later)
     collect(store, Memory(BTC=more), Window(wanted.start, later), client=client)
     assert stored(store) == truth(more, Window(wanted.start, later))

@@ -33,8 +33,8 @@ def ask(box: Sandbox, exchange: Exchange, request: Request) -> Answer:
     return answer
 
 
-def instrument_of(box: Sandbox, exchange: Exchange) -> Instrument:
-    """The first of our pairs that the exchange lists."""
+def instruments_of(box: Sandbox, exchange: Exchange) -> dict[Symbol, Instrument]:
+    """All markets of an exchange."""
     found: dict[Symbol, Instrument] = {}
     pending = list(exchange.instruments_requests())
     while pending:
@@ -42,6 +42,12 @@ def instrument_of(box: Sandbox, exchange: Exchange) -> Instrument:
         part = exchange.instruments(ask(box, exchange, request), request)
         found |= {one.symbol: one for one in part.instruments}
         pending += [part.next] if part.next else []
+    return found
+
+
+def instrument_of(box: Sandbox, exchange: Exchange) -> Instrument:
+    """The first of our pairs that the exchange lists."""
+    found = instruments_of(box, exchange)
     return next(found[Symbol.parse(pair)] for pair in PAIRS if Symbol.parse(pair) in found)
 
 

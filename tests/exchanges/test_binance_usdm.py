@@ -26,7 +26,6 @@ from dccd_sandbox.spans import seconds
 
 NOW = "2026-06-01T12:34:30Z"
 YEAR = ("2025-01-01", "2026-01-01")
-MONTH = ("2026-04-01", "2026-05-01")
 KLINES = "/binance_usdm/fapi/v1/klines"
 SETTINGS = Settings(
     symbols=("BTCUSDT:BTC:USDT:2024-12-10", "NEWUSDT:NEW:USDT:2026-05-27T23:59"),
@@ -92,20 +91,6 @@ def assert_equal_to_truth(folder: Path, pair: str, span: str, period: tuple[str,
     assert found.select(NAMES).equals(truth)
 
 
-@pytest.mark.parametrize("pair", ["BTC/USDT:PERP", "BTC/USDT:260626"])
-def test_a_year_of_hours_and_a_month_of_minutes_are_the_truth(
-    box: Sandbox, tmp_path: Path, pair: str
-) -> None:
-    for span, period, pages in (("1h", YEAR, 18), ("1m", MONTH, 87)):
-        before = box.stats()["requests"]
-        outcomes = collect(box, tmp_path, pair, span, period)
-        assert [outcome.error for outcome in outcomes] == [None]
-        assert_equal_to_truth(tmp_path, pair, span, period)
-        # Besides: the instrument list, twice the first candle, twice the last.
-        assert box.stats()["requests"] - before <= pages + 5
-    assert collect(box, tmp_path, pair, "1h", YEAR)[0].requests == 0
-
-
 @pytest.mark.parametrize(
     ("pair", "listed"),
     [("NEW/USDT:PERP", "2026-05-27T23:59"), ("BTC/USDT:260925", "2026-03-27T08:00")],
@@ -123,16 +108,6 @@ def test_a_window_that_begins_before_listing(
     assert DataStore(tmp_path).read_listing(series_of(pair, "5m")) == micro(listed) // (
         300 * SECOND
     ) * (300 * SECOND)
-
-
-def test_faults_of_every_kind_change_nothing(box: Sandbox, tmp_path: Path) -> None:
-    kinds = ("429", "5xx", "cut", "truncated", "wrong", "empty", "missing_hour")
-    box.set_faults(*(Rule(kind, rate=0.09, path=KLINES, retry_after=0) for kind in kinds))
-    period = ("2026-04-01", "2026-04-06")
-    (outcome,) = collect(box, tmp_path, "BTC/USDT:PERP", "1m", period)
-    assert outcome.error is None
-    assert_equal_to_truth(tmp_path, "BTC/USDT:PERP", "1m", period)
-    assert len(box.stats()["faults"]) >= 4
 
 
 def test_an_error_in_the_middle_fails_what_follows_and_is_made_up_for(

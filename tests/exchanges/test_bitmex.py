@@ -1,4 +1,4 @@
-"""What is special of BitMEX: buckets by their end, opening where the last closed; the whole way."""
+"""What is special of BitMEX: buckets by their end, four kinds of contracts."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from dccd_core.history import Outcome
 from dccd_core.models import Channel, Series, Symbol, Window, parse_span
 from dccd_core.plan import cells
 from dccd_core.store.datastore import DataStore
-from dccd_sandbox import Rule, Sandbox, Settings
+from dccd_sandbox import Sandbox, Settings
 
 NOW = "2026-06-01T12:00:30Z"
 CAPTURES = Path(__file__).parents[3] / "shared" / "captures"
@@ -24,14 +24,6 @@ LIST, BINS = CAPTURES / "bitmex.instruments.jsonl", "samples/bitmex_http_get_tra
 beside = pytest.mark.skipif(not LIST.exists(), reason="the captures are not beside this repository")
 COLUMNS = ["time", "open", "high", "low", "close", "volume", "quote_volume", "trades"]
 SYMBOLS = ("BTCUSDT:BTC:USDT:2019-01-01", "BTCUSD:BTC:USD:2019-01-01", "ADABTC:ADA:BTC:2020-03-15")
-FAULTS = (
-    Rule("429", 0.1, retry_after=0),
-    Rule("5xx", 0.1),
-    Rule("cut", 0.1),
-    Rule("truncated", 0.1),
-    Rule("empty", 0.1),
-    Rule("missing_hour", 0.1),
-)
 BTC = Instrument(Symbol("BTC", "USD", "PERP"), "XBTUSD", trading=True)
 
 
@@ -137,55 +129,3 @@ def test_a_month_of_hours_of_every_kind_of_contract(
     assert [outcome.error for outcome in outcomes] == [None]
     symbol = Symbol.parse(pair)
     assert stored.equals(truth(box, f"{symbol.base}{symbol.quote}", "1h", *window))
-
-
-def test_a_year_of_hours(box: Sandbox, tmp_path: Path) -> None:
-    window = ("2025-01-01T00:00Z", "2026-01-01T00:00Z")
-    outcomes, stored = collect(box, tmp_path, "BTC/USD:PERP", "1h", *window)
-    assert [outcome.error for outcome in outcomes] == [None]
-    assert stored.equals(truth(box, "BTCUSD", "1h", *window))
-    # the list, the first candle twice, and nine pages
-    assert box.stats()["requests"] == 12
-
-
-def test_a_month_of_minutes_with_faults(box: Sandbox, tmp_path: Path) -> None:
-    box.set_faults(*FAULTS)
-    window = ("2026-05-01T00:00Z", "2026-06-01T00:00Z")
-    outcomes, stored = collect(box, tmp_path, "BTC/USDT:PERP", "1m", *window)
-    assert [outcome.error for outcome in outcomes] == [None]
-    assert stored.equals(truth(box, "BTCUSDT", "1m", *window))
-    assert len(box.stats()["faults"]) >= 5
-    box.reset()
-    outcomes, _ = collect(box, tmp_path, "BTC/USDT:PERP", "1m", *window)
-    assert [outcome.note for outcome in outcomes] == ["complete: nothing was asked"]
-    assert box.stats()["requests"] == 0
-
-
-def test_a_window_that_begins_before_the_first_bucket(box: Sandbox, tmp_path: Path) -> None:
-    window = ("2018-06-01T00:00Z", "2019-02-01T00:00Z")
-    outcomes, stored = collect(box, tmp_path, "BTC/USDT:PERP", "1h", *window)
-    assert [outcome.note[:14] for outcome in outcomes] == ["before listing", ""]
-    assert stored.equals(truth(box, "BTCUSDT", "1h", *window))
-
-
-@pytest.mark.parametrize("page", [1, 7])
-def test_tiny_pages(
-    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: int
-) -> None:
-    _page_size(monkeypatch, page)
-    window = ("2026-06-01T11:00Z", "2026-06-01T12:00Z")
-    outcomes, stored = collect(box, tmp_path, "BTC/USDT:PERP", "5m", *window)
-    assert [outcome.error for outcome in outcomes] == [None]
-    assert stored.equals(truth(box, "BTCUSDT", "5m", *window))
-
-
-def test_an_error_that_stays_fails_its_page_and_no_other(box: Sandbox, tmp_path: Path) -> None:
-    box.set_faults(Rule("5xx", query={"startTime": "2026-04-03T08:59:59.999Z"}))
-    window = ("2026-01-10T00:00Z", "2026-05-25T00:00Z")
-    outcomes, stored = collect(box, tmp_path, "BTC/USD:PERP", "1h", *window)
-    assert "2026-04-03T08:00:00Z … 2026-05-15T00:00:00Z" in str(outcomes[0].error)
-    whole = truth(box, "BTCUSD", "1h", *window)
-    assert len(stored) == len(whole) - 1_000
-    box.reset()
-    _, stored = collect(box, tmp_path, "BTC/USD:PERP", "1h", *window)
-    assert stored.equals(whole)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import polars as pl
 import pytest
 
 from dccd_core.collection import open_collector
@@ -15,26 +14,18 @@ from dccd_core.exchanges.bybit import Bybit
 from dccd_core.history import Outcome
 from dccd_core.models import DAY, SECOND, Channel, Series, Symbol, Window
 from dccd_core.plan import cells
-from dccd_core.store.datastore import DataStore
-from dccd_sandbox import Rule, Sandbox, Settings
-from dccd_sandbox.candles import numbers, raised
+from dccd_sandbox import Sandbox, Settings
 from dccd_sandbox.clock import epoch_ms
-from dccd_sandbox.exchanges.bybit import PERPETUAL_TICKS
-from dccd_sandbox.settings import markets
 from dccd_sandbox.spans import seconds
 
 NOW = "2026-06-01T12:34:30Z"
 YEAR = ("2025-01-01", "2026-01-01")
-MONTH = ("2026-04-01", "2026-05-01")
-COLUMNS = ["time", "open", "high", "low", "close", "volume", "quote_volume"]
-ABSENT = ["trades", "taker_buy_volume", "taker_buy_quote_volume"]
 SETTINGS = Settings(
     symbols=("BTCUSDT:BTC:USDT:2024-12-10", "NEWUSDT:NEW:USDT:2026-05-27T23:59"),
     now=NOW,
     frozen=True,
 )
 SAMPLES = Path(__file__).parents[3] / "shared" / "captures" / "samples"
-MARKETS = markets(SETTINGS)
 SPOT = Instrument(Symbol("BTC", "USDT"), "spot BTCUSDT", trading=True)
 
 
@@ -76,76 +67,6 @@ def collect(
     series = series_of(pair, span)
     with open_collector(config_of(box, folder, series), "bybit") as collector:
         return list(collector.collect(cells(series, Window(*map(micro, period)))))
-
-
-def truth(pair: str, span: str, period: tuple[str, str]) -> pl.DataFrame:
-    """What the sandbox's market has; a contract trades some ticks above its spot pair."""
-    symbol = Symbol.parse(pair)
-    market = MARKETS[symbol.base + symbol.quote]
-    start, end = map(epoch_ms, period)
-    rows = market.closed(seconds(span), start, end, epoch_ms(NOW))
-    if symbol.contract:
-        rows = raised(rows, PERPETUAL_TICKS)
-    schema = {name: pl.Int64 if name == "time" else pl.Float64 for name in COLUMNS}
-    frame = pl.DataFrame(numbers(rows, market.digits)[:7], schema=schema)
-    return frame.with_columns((pl.col("time") * 1_000).cast(pl.Datetime("us", "UTC")))
-
-
-def assert_equal_to_truth(folder: Path, pair: str, span: str, period: tuple[str, str]) -> None:
-    found = DataStore(folder).load(series_of(pair, span))
-    assert found.select(COLUMNS).equals(truth(pair, span, period))
-    assert all(found[name].is_null().all() for name in ABSENT)
-
-
-@pytest.mark.parametrize("pair", ["BTC/USDT", "BTC/USDT:PERP"])
-def test_a_year_of_hours_and_a_month_of_minutes_are_the_truth(
-    box: Sandbox, tmp_path: Path, pair: str
-) -> None:
-    for span, period, pages in (("1h", YEAR, 9), ("1m", MONTH, 44)):
-        before = box.stats()["paths"].get("/bybit/v5/market/kline", {}).get("200", 0)
-        outcomes = collect(box, tmp_path, pair, span, period)
-        assert [outcome.error for outcome in outcomes] == [None]
-        assert_equal_to_truth(tmp_path, pair, span, period)
-        asked = box.stats()["paths"]["/bybit/v5/market/kline"]["200"] - before
-        # Spot has no listing date: up to five steps to the first candle, each asked twice.
-        assert asked <= pages + (0 if ":" in pair else 10)
-    assert collect(box, tmp_path, pair, "1h", YEAR)[0].requests == 0
-
-
-@pytest.mark.parametrize("pair", ["NEW/USDT", "NEW/USDT:PERP"])
-def test_a_window_that_begins_before_listing(box: Sandbox, tmp_path: Path, pair: str) -> None:
-    period = ("2025-06-01", "2026-06-01T12:30:10")
-    outcomes = collect(box, tmp_path, pair, "1m", period)
-    assert [outcome.error for outcome in outcomes] == [None, None]
-    assert outcomes[0].note.startswith("before listing")
-    assert_equal_to_truth(tmp_path, pair, "1m", period)
-    assert DataStore(tmp_path).gaps(series_of(pair, "1m")) == []
-
-
-def test_faults_of_every_kind_change_nothing(box: Sandbox, tmp_path: Path) -> None:
-    path = "/bybit/v5/market/kline"
-    kinds = ("429", "5xx", "cut", "truncated", "wrong", "empty", "missing_hour")
-    box.set_faults(*(Rule(kind, rate=0.06, path=path, retry_after=0) for kind in kinds))
-    period = ("2026-04-01", "2026-04-20")
-    outcomes = collect(box, tmp_path, "BTC/USDT:PERP", "1m", period)
-    assert [outcome.error for outcome in outcomes] == [None]
-    assert_equal_to_truth(tmp_path, "BTC/USDT:PERP", "1m", period)
-    assert len(box.stats()["faults"]) >= 4
-
-
-def test_an_error_in_the_middle_fails_its_window_only(box: Sandbox, tmp_path: Path) -> None:
-    period = ("2026-04-01", "2026-04-06")
-    start = str(epoch_ms("2026-04-01") + 2_000 * 60_000)
-    box.set_faults(Rule("418", path="/bybit/v5/market/kline", query={"start": start}, count=1))
-    (outcome,) = collect(box, tmp_path, "BTC/USDT:PERP", "1m", period)
-    assert "too frequent" in (outcome.error or "")
-    assert "nothing is asked before" in (outcome.error or "")
-    box.reset()
-    for file in (tmp_path / ".dccd" / "limits").iterdir():
-        file.unlink()  # ten minutes later
-    (outcome,) = collect(box, tmp_path, "BTC/USDT:PERP", "1m", period)
-    assert outcome.error is None
-    assert_equal_to_truth(tmp_path, "BTC/USDT:PERP", "1m", period)
 
 
 def served(request: Request, listed: int, now: int) -> Answer:

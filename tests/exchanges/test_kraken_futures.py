@@ -16,18 +16,10 @@ from dccd_core.history import Outcome
 from dccd_core.models import Channel, Series, Symbol, Window, parse_span
 from dccd_core.plan import cells
 from dccd_core.store.datastore import DataStore
-from dccd_sandbox import Rule, Sandbox, Settings
+from dccd_sandbox import Sandbox, Settings
 
 NOW = "2026-06-01T12:00:30Z"
 COLUMNS = ["time", "open", "high", "low", "close", "volume"]
-FAULTS = (
-    Rule("429", 0.1, retry_after=0),
-    Rule("5xx", 0.1),
-    Rule("cut", 0.1),
-    Rule("truncated", 0.1),
-    Rule("empty", 0.1),
-    Rule("missing_hour", 0.1),
-)
 
 
 def listed(*markets: dict[str, object]) -> list[Instrument]:
@@ -100,38 +92,6 @@ def truth(box: Sandbox, symbol: str, span: str, start: str, end: str) -> pl.Data
     return box.truth(symbol, span, start, end).select(COLUMNS)
 
 
-def test_a_year_of_hours(box: Sandbox, tmp_path: Path) -> None:
-    window = ("2025-01-01T00:00Z", "2026-01-01T00:00Z")
-    outcomes, stored = collect(box, tmp_path, "BTC/USD:PERP", "1h", *window)
-    assert [outcome.error for outcome in outcomes] == [None]
-    assert stored.equals(truth(box, "BTCUSDT", "1h", *window))
-    # the list, which tells the listing, and five pages
-    assert box.stats()["requests"] == 6
-
-
-def test_a_month_of_minutes_with_faults(
-    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _page_size(monkeypatch, 700)
-    box.set_faults(*FAULTS)
-    window = ("2026-05-01T00:00Z", "2026-06-01T00:00Z")
-    outcomes, stored = collect(box, tmp_path, "DOGE/USD:PERP", "1m", *window)
-    assert [outcome.error for outcome in outcomes] == [None]
-    assert stored.equals(truth(box, "DOGEUSDT", "1m", *window))
-    assert set(box.stats()["faults"]) == {rule.kind for rule in FAULTS}
-    box.reset()
-    outcomes, _ = collect(box, tmp_path, "DOGE/USD:PERP", "1m", *window)
-    assert [outcome.note for outcome in outcomes] == ["complete: nothing was asked"]
-    assert box.stats()["requests"] == 0
-
-
-def test_a_window_that_begins_before_the_listing(box: Sandbox, tmp_path: Path) -> None:
-    window = ("2019-06-01T00:00Z", "2020-09-01T00:00Z")
-    outcomes, stored = collect(box, tmp_path, "SOL/USD:PERP", "1h", *window)
-    assert [outcome.note[:14] for outcome in outcomes] == ["before listing", ""]
-    assert stored.equals(truth(box, "SOLUSDT", "1h", *window))
-
-
 def test_a_contract_that_is_over_ends_with_its_last_candle(box: Sandbox, tmp_path: Path) -> None:
     window = ("2026-03-01T00:00Z", "2026-05-01T00:00Z")
     outcomes, stored = collect(box, tmp_path, "BTC/USD:260327", "1h", *window)
@@ -147,26 +107,3 @@ def test_a_page_longer_than_the_server_gives_is_no_hole(
     outcomes, stored = collect(box, tmp_path, "BTC/USD:PERP", "1h", *window)
     assert "2000 candles, and more in the same range" in str(outcomes[0].error)
     assert len(stored) == 120 * 24 - 2_500
-
-
-@pytest.mark.parametrize("page", [1, 7])
-def test_tiny_pages(
-    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: int
-) -> None:
-    _page_size(monkeypatch, page)
-    window = ("2026-06-01T11:00Z", "2026-06-01T12:00Z")
-    outcomes, stored = collect(box, tmp_path, "BTC/USD:PERP", "5m", *window)
-    assert [outcome.error for outcome in outcomes] == [None]
-    assert stored.equals(truth(box, "BTCUSDT", "5m", *window))
-
-
-def test_an_error_that_stays_fails_its_page_and_no_other(box: Sandbox, tmp_path: Path) -> None:
-    box.set_faults(Rule("5xx", query={"from": str(micro("2025-03-25T08:00Z") // 1_000_000)}))
-    window = ("2025-01-01T00:00Z", "2025-08-01T00:00Z")
-    outcomes, stored = collect(box, tmp_path, "BTC/USD:PERP", "1h", *window)
-    assert "2025-03-25T08:00:00Z … 2025-06-16T16:00:00Z" in str(outcomes[0].error)
-    whole = truth(box, "BTCUSDT", "1h", *window)
-    assert len(stored) == len(whole) - 2_000
-    box.reset()
-    _, stored = collect(box, tmp_path, "BTC/USD:PERP", "1h", *window)
-    assert stored.equals(whole)

@@ -136,7 +136,7 @@ class Follower:
             assert isinstance(self.exchange, Depth)
             request = self.exchange.book_request(self.instrument, self.exchange.depths[-1])
             whole = self.exchange.book(ask(self.box, self.exchange, request), self.instrument)
-            self.book.start(whole, now * 1_000, now * 1_000)
+            self.book.start(whole, now * 1_000)
         if self.book.valid:
             self.compare(now)
 

@@ -20,7 +20,7 @@ from dccd_core.history import Outcome
 from dccd_core.models import DAY, SECOND, WEEK, Channel, Series, Symbol, Window, microseconds
 from dccd_core.plan import cells
 from dccd_core.store.datastore import DataStore
-from dccd_sandbox import Rule, Sandbox, Settings
+from dccd_sandbox import Sandbox, Settings
 from dccd_sandbox.clock import epoch_ms
 from dccd_sandbox.spans import seconds
 
@@ -252,20 +252,6 @@ def asked(box: Sandbox) -> int:
     return sum(found.values())
 
 
-def test_a_year_of_hours_takes_its_pages_and_is_not_asked_twice(
-    quick: Sandbox, tmp_path: Path
-) -> None:
-    year = ("2020-03-01", "2021-03-01")
-    outcomes = collect(quick, tmp_path, "BTC/USDT", "1h", year)
-    assert [outcome.error for outcome in outcomes] == [None, None]
-    assert len(assert_true(quick, tmp_path, "BTC/USDT", "1h", year)) == 8_760
-    # 25 and 5 pages, and twice three steps to a first candle of which the list knows nothing.
-    assert asked(quick) == 25 + 5 + 2 * 3
-    again = collect(quick, tmp_path, "BTC/USDT", "1h", year)
-    assert [(outcome.error, outcome.requests) for outcome in again] == [(None, 0), (None, 0)]
-    assert asked(quick) == 25 + 5 + 2 * 3
-
-
 def test_the_budget_of_two_seconds_is_kept(box: Sandbox, tmp_path: Path) -> None:
     period = ("2021-02-10", "2021-02-15")
     (outcome,) = collect(box, tmp_path, "SOL/USDT", "1m", period)
@@ -300,34 +286,6 @@ def test_a_future_begins_with_its_own_listing(quick: Sandbox, tmp_path: Path) ->
     stored = DataStore(tmp_path).load(Series("okx", Channel.OHLC, Symbol.parse(pair), 3_600))
     truth = quick.truth("ETHUSD", "1h", "2020-12-04T08:00", period[1])
     assert stored.select(COLUMNS).equals(truth.select(COLUMNS))
-
-
-def test_faults_cost_requests_and_no_row(quick: Sandbox, tmp_path: Path) -> None:
-    kinds = ("429", "5xx", "cut", "truncated", "empty", "wrong", "missing_hour")
-    path = "/okx/api/v5/market/"
-    rules = [Rule(kind, 0.06, path, seed=n) for n, kind in enumerate(kinds)]
-    quick.set_faults(*rules)
-    period = ("2021-02-07", "2021-02-21")
-    (outcome,) = collect(quick, tmp_path, "SOL/USDT", "1m", period)
-    hits = quick.stats(last=0)["faults"]
-    assert outcome.error is None
-    assert len(hits) >= 5
-    assert len(assert_true(quick, tmp_path, "SOL/USDT", "1m", period)) == 14 * 1_440
-
-
-def test_an_error_in_http_200_in_the_middle_is_a_failed_page_and_no_hole(
-    quick: Sandbox, tmp_path: Path
-) -> None:
-    rule = Rule("wrong", query={"after": str(epoch_ms("2021-02-07T20:00"))})
-    quick.set_faults(rule)
-    period = ("2021-02-07", "2021-02-09")
-    (outcome,) = collect(quick, tmp_path, "SOL/USDT", "1m", period)
-    bad = Window(micro("2021-02-07T15:00"), micro("2021-02-07T20:00"))
-    assert [window for window, _ in outcome.failed] == [bad]
-    quick.set_faults()
-    (outcome,) = collect(quick, tmp_path, "SOL/USDT", "1m", period)
-    assert outcome.error is None
-    assert_true(quick, tmp_path, "SOL/USDT", "1m", period)
 
 
 def test_an_unknown_pair_is_told_with_what_is_near(quick: Sandbox, tmp_path: Path) -> None:

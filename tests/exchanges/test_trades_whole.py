@@ -1,16 +1,27 @@
-"""Every exchange that keeps its past trades, against its sandbox: no trade is lost or doubled."""
+"""Every exchange that keeps its past trades, against its sandbox: no trade is lost or doubled, and
+they are those of its stream. And its order book by REST."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
+import killed
 import polars as pl
 import pytest
-from sandboxed import ask, instrument_of, true_market
+from sandboxed import Ear, ask, instrument_of, true_market
 
+from dccd_core.collection import open_collector
+from dccd_core.config import parse_config
 from dccd_core.exchanges import load_all
 from dccd_core.exchanges.base import Exchange, Instrument, Request
-from dccd_core.exchanges.trades import Trade, TradesHistory
-from dccd_core.models import DAY, SECOND
-from dccd_sandbox import Sandbox, Settings
+from dccd_core.exchanges.live import Live, Subscription
+from dccd_core.exchanges.trades import Depth, Trade, TradesHistory
+from dccd_core.models import DAY, SECOND, Channel, Series, Window
+from dccd_core.plan import cells
+from dccd_core.rest import RestClient
+from dccd_core.store.datastore import DataStore
+from dccd_sandbox import Rule, Sandbox, Settings
 from dccd_sandbox.clock import epoch_ms
 
 NOW = "2026-06-01T00:20:00Z"
@@ -31,10 +42,27 @@ HISTORIES = [
 ]
 
 
+BOOKS = [name for name, exchange in load_all().items() if isinstance(exchange, Depth)]
+STREAMS = [
+    name
+    for name, exchange in load_all().items()
+    if isinstance(exchange, TradesHistory) and Channel.TRADES in exchange.channels
+]
+KINDS = ("429", "5xx", "cut", "truncated", "wrong")
+
+
 @pytest.fixture(scope="module")
-def box() -> Iterator[Sandbox]:
+def running() -> Iterator[Sandbox]:
     with Sandbox(SETTINGS) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def box(running: Sandbox) -> Iterator[Sandbox]:
+    running.reset()
+    running.set_clock(NOW, frozen=True)
+    yield running
+    running.reset()
 
 
 def truth(box: Sandbox, exchange: Exchange, instrument: Instrument) -> pl.DataFrame:
@@ -135,3 +163,68 @@ def test_a_walk_from_before_the_listing_begins_with_the_first_trade(
     found = walked(box, history, instrument, start, stop)
     assert rows(found) == wanted(truth(box, history, instrument), start, stop)
     assert len(found) > 50
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_stored_days_are_the_truth_whatever_faults_there_are(
+    box: Sandbox, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = load_all()[name]
+    instrument = instrument_of(box, exchange)
+    limits = replace(exchange.limits, weight=1e9, burst=1e9)
+    monkeypatch.setattr(type(exchange), "limits", limits)
+    monkeypatch.setattr(RestClient, "clock", lambda _: epoch_ms(NOW) * 1_000)
+    rules = (Rule(kind, 0.06, f"/{name}", seed=n, retry_after=0) for n, kind in enumerate(KINDS))
+    box.set_faults(*rules)
+    series = Series(name, Channel.TRADES, instrument.symbol)
+    start, stop = (epoch_ms(f"2026-05-{day}") * 1_000 for day in ("30T22:00", "31T01:00"))
+    url = f"{box.url}/{name}{urlsplit(exchange.rest_url).path}"
+    config = parse_config(killed.config_text(tmp_path, url, [series]), tmp_path / "config.yml")
+    with open_collector(config, name) as collector:
+        outcomes = list(collector.collect(cells(series, Window(start, stop))))
+        assert [outcome.error for outcome in outcomes] == [None, None]
+        again = list(collector.collect(cells(series, Window(start, stop))))
+    assert [outcome.requests for outcome in again] == [0, 0]
+    store = DataStore(tmp_path)
+    stored = store.load(series)
+    found = wanted(stored.with_columns(pl.col("side").cast(pl.String)), start, stop)
+    assert found == wanted(truth(box, exchange, instrument), start, stop)
+    assert stored["trade_id"].is_unique().all()
+    assert [store.missing_windows(series, one.cell.window) for one in outcomes] == [[], []]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_past_trades_are_those_of_the_stream(box: Sandbox, name: str) -> None:
+    """Else those that a stream has missed would be stored twice."""
+    exchange = load_all()[name]
+    assert isinstance(exchange, Live)
+    instrument = instrument_of(box, exchange)
+    with Ear(box, exchange, [Subscription(instrument, Channel.TRADES)]) as ear:
+        stop = (ear.advance(40_000) + 1) * 1_000
+    heard = {one.trade_id: one for one in ear.inbox.trades[instrument.name]}
+    start = epoch_ms(NOW) * 1_000 + 1
+    past = walked(box, exchange, instrument, start, stop)  # type: ignore[arg-type]
+    assert len(past) > 20
+    assert [one._replace(received=None) for one in past] == [
+        heard[one.trade_id]._replace(received=None) for one in past
+    ]
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_a_book_by_rest_is_the_truth(box: Sandbox, name: str) -> None:
+    exchange = load_all()[name]
+    assert isinstance(exchange, Depth)
+    instrument = instrument_of(box, exchange)
+    symbol, market = true_market(box, exchange, instrument)
+    for depth in exchange.depths:
+        request = exchange.book_request(instrument, depth)
+        book = exchange.book(ask(box, exchange, request), instrument)
+        real = box.book_truth(symbol, NOW, depth, market)
+        assert min(len(book.bids), len(book.asks)) > 0
+        for ours, theirs in ((book.bids, real.bids), (book.asks, real.asks)):
+            assert [price for price, _ in ours] == [price for price, _ in theirs]
+            # Contracts are whole: what a market of coins has is rounded to one.
+            whole = instrument.size / ours[0][0] if instrument.inverse else instrument.size
+            assert [amount for _, amount in ours] == pytest.approx(
+                [amount for _, amount in theirs], rel=1e-9, abs=0 if whole == 1 else whole
+            )

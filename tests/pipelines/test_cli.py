@@ -6,6 +6,7 @@ import signal
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from helpers import assert_sound, assert_whole, truth, window
@@ -22,7 +23,7 @@ ETH = replace(BTC, symbol=Symbol("ETH", "USDT"))
 COMMANDS = [
     *("validate", "backfill", "collect", "start", "status", "inventory"),
     *("add", "remove", "demo"),
-    *("stream", "streams", "logs", "alert-test"),
+    *("stream", "streams", "logs", "alert-test", "restore"),
 ]
 
 

@@ -17,17 +17,19 @@ from dccd_core.config import ConfigError, load_config
 from dccd_pipelines.location import load_location_config
 from dccd_pipelines.resources import Collectors
 
+OVERVIEW = dg.AssetKey(["health", "overview"])
 # Every asset: key | group | first year | check | pool | kinds | tags. Every schedule: name |
 # cron | zone | status | job: its assets and checks.
 SMALL = """
-binance/ohlc/1d/1INCH-USDT | binance/ohlc_1d | 2017 | quality | binance | parquet | channel=ohlc exchange=binance pair=1INCH-USDT span=1d
-binance/ohlc/1d/BTC-USDT | binance/ohlc_1d | 2017 | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=1d
-binance/ohlc/1w/BTC-USDT | binance/ohlc_1w | 2017 | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=1w
-binance/ohlc/4h/BTC-USDT | binance/ohlc_4h | 2017 | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=4h
-binance/ohlc/4h/ETH-USDT | binance/ohlc_4h | 2017 | quality | binance | parquet | channel=ohlc exchange=binance pair=ETH-USDT span=4h
+binance/ohlc/1d/1INCH-USDT | binance/ohlc_1d | 2017 | fresh | quality | binance | parquet | channel=ohlc exchange=binance pair=1INCH-USDT span=1d
+binance/ohlc/1d/BTC-USDT | binance/ohlc_1d | 2017 | fresh | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=1d
+binance/ohlc/1w/BTC-USDT | binance/ohlc_1w | 2017 | fresh | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=1w
+binance/ohlc/4h/BTC-USDT | binance/ohlc_4h | 2017 | fresh | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=4h
+binance/ohlc/4h/ETH-USDT | binance/ohlc_4h | 2017 | fresh | quality | binance | parquet | channel=ohlc exchange=binance pair=ETH-USDT span=4h
 binance_ohlc_1d_schedule | 0 0 * * * | UTC | RUNNING | binance_ohlc_1d_job: 1INCH-USDT BTC-USDT
 binance_ohlc_4h_BTC_USDT_schedule | 7 */4 * * * | UTC | RUNNING | binance_ohlc_4h_BTC_USDT_job: BTC-USDT
 binance_ohlc_4h_schedule | 0 */4 * * * | UTC | RUNNING | binance_ohlc_4h_job: ETH-USDT
+health_overview_schedule | 50 0 * * * | UTC | RUNNING | health_overview_job: overview
 quality_schedule | 30 0 * * * | UTC | RUNNING | quality_job: 1INCH-USDT:quality BTC-USDT:quality BTC-USDT:quality BTC-USDT:quality ETH-USDT:quality
 """  # noqa: E501
 SMALL_JOBS = (
@@ -37,11 +39,12 @@ SMALL_JOBS = (
     "pairs: [BTC/USDT], span: 1w, start: 2019-01-01, schedule: off",
 )
 EXAMPLE = """
-binance/ohlc/1h/BTC-USDT | binance/ohlc_1h | 2020 | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=1h
-binance/ohlc/1h/ETH-USDT | binance/ohlc_1h | 2020 | quality | binance | parquet | channel=ohlc exchange=binance pair=ETH-USDT span=1h
-binance/ohlc/1m/BTC-USDT | binance/ohlc_1m | 2020 | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=1m
+binance/ohlc/1h/BTC-USDT | binance/ohlc_1h | 2020 | fresh | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=1h
+binance/ohlc/1h/ETH-USDT | binance/ohlc_1h | 2020 | fresh | quality | binance | parquet | channel=ohlc exchange=binance pair=ETH-USDT span=1h
+binance/ohlc/1m/BTC-USDT | binance/ohlc_1m | 2020 | fresh | quality | binance | parquet | channel=ohlc exchange=binance pair=BTC-USDT span=1m
 binance_ohlc_1h_schedule | 0 * * * * | UTC | RUNNING | binance_ohlc_1h_job: BTC-USDT ETH-USDT
 binance_ohlc_1m_schedule | * * * * * | UTC | RUNNING | binance_ohlc_1m_job: BTC-USDT
+health_overview_schedule | 50 0 * * * | UTC | RUNNING | health_overview_job: overview
 quality_schedule | 30 0 * * * | UTC | RUNNING | quality_job: BTC-USDT:quality BTC-USDT:quality ETH-USDT:quality
 """  # noqa: E501
 
@@ -50,7 +53,7 @@ def snapshot(location: dg.Definitions) -> str:
     """All that a user of the catalog chooses by."""
     graph = location.resolve_asset_graph()
     lines = []
-    for key in graph.get_all_asset_keys():
+    for key in graph.get_all_asset_keys() - {OVERVIEW}:
         node = graph.get(key)
         years = node.partitions_def
         assert isinstance(years, dg.TimeWindowPartitionsDefinition)
@@ -58,7 +61,7 @@ def snapshot(location: dg.Definitions) -> str:
         assert keys[-1] == str(datetime.now(UTC).year), "the running year is a partition"
         assert keys == [str(year) for year in range(int(keys[0]), int(keys[-1]) + 1)]
         tags = [f"{k}={v}" for k, v in sorted(node.tags.items()) if not k.startswith("dagster/")]
-        checks = [check.name for check in node.check_keys]
+        checks = sorted(check.name for check in node.check_keys)
         columns = [key.to_user_string(), node.group_name, keys[0], *checks]
         columns += [*(node.pools or ()), *node.kinds, " ".join(tags)]
         lines.append(" | ".join(columns))
@@ -84,7 +87,11 @@ def test_assets_and_schedules_of_a_small_file(
     monkeypatch.setenv("DCCD_CONFIG", str(project.path))
     location = load_location()
     assert snapshot(location) == SMALL
-    steps = [one for one in location.assets or [] if isinstance(one, dg.AssetsDefinition)]
+    steps = [
+        one
+        for one in location.assets or []
+        if isinstance(one, dg.AssetsDefinition) and one.keys != {OVERVIEW}
+    ]
     assert sorted((one.op.name, one.can_subset) for one in steps) == [
         ("binance_ohlc_1d", True), ("binance_ohlc_1w", True), ("binance_ohlc_4h", True),
     ]  # fmt: skip
@@ -101,7 +108,7 @@ def test_texts_are_plain_and_say_where_it_comes_from(
     monkeypatch.setenv("DCCD_CONFIG", str(project.path))
     location = load_location()
     graph = location.resolve_asset_graph()
-    nodes = [graph.get(key) for key in graph.get_all_asset_keys()]
+    nodes = [graph.get(key) for key in graph.get_all_asset_keys() - {OVERVIEW}]
     texts = [node.description for node in nodes]
     assert "BTC/USDT 4h candles of Binance spot" in texts
     texts += [schedule.description for schedule in location.schedules or []]
@@ -150,8 +157,8 @@ def test_a_thousand_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     )
     monkeypatch.setenv("DCCD_CONFIG", str(tmp_path / "config.yml"))
     location = load_location()
-    assert len(location.resolve_asset_graph().get_all_asset_keys()) == 1_000
-    schedule, _ = location.schedules or []
+    assert len(location.resolve_asset_graph().get_all_asset_keys() - {OVERVIEW}) == 1_000
+    schedule, *_ = location.schedules or []
     assert isinstance(schedule, dg.ScheduleDefinition)
     job = location.resolve_job_def(schedule.job_name)
     assert len(job.asset_layer.executable_asset_keys) == 1_000

@@ -9,8 +9,8 @@ from helpers import assert_whole, at, page_questions, truth
 from projects import Project, load_location, materialize, materialized
 
 from dccd_core.models import Channel, Series, Symbol, Window, moment
-from dccd_pipelines.candle_run import END_TAG, QUIET_TAG
 from dccd_pipelines.partitions import RANGE_END, RANGE_START, range_tags
+from dccd_pipelines.series_run import END_TAG, QUIET_TAG
 from dccd_sandbox import Sandbox
 
 BTC = Series("binance", Channel.OHLC, Symbol("BTC", "USDT"), 86_400)

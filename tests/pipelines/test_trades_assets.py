@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import dagster as dg
@@ -246,3 +248,51 @@ def test_validate_online_tells_what_can_be_had_and_what_not(project: Project, bo
     assert not project.folder.joinpath("data", "binance").exists() or not list(
         project.folder.joinpath("data", "binance").rglob("*.parquet")
     )
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """An exchange that refuses this address."""
+
+    status = 451
+
+    def do_GET(self) -> None:  # http.server's name
+        body = b"Service unavailable from a restricted location"
+        self.send_response(self.status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("status", [451, 403])
+def test_validate_online_tells_of_a_refused_address(
+    project: Project, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Refusing, "status", status)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        project.url = f"http://127.0.0.1:{server.server_port}/binance"
+        write(
+            project,
+            f"histo_jobs:\n  - {{exchange: binance, pairs: [BTC/USDT], span: 1h, start: {START}}}\n"
+            f"trades_jobs:\n  - {TRADES_JOB}\n"
+            "stream_jobs:\n  - {exchange: kraken, pairs: [BTC/USD], channels: [book]}",
+        )
+        found = project.dccd("validate", "--online")
+        server.shutdown()
+    said = " ".join(found.stdout.split())
+    assert found.returncode == 1
+    assert said.count(f"Binance refuses this address (HTTP {status})") == 2
+    assert said.count(f"Kraken refuses this address (HTTP {status})") == 1
+    assert "0 requests" in said
+
+
+def test_validate_tells_of_a_channel_that_needs_a_key(project: Project) -> None:
+    write(project, "histo_jobs: [{exchange: binance, pairs: [BTC/USDT], span: 1h}]")
+    jobs = "stream_jobs: [{exchange: coinbase, pairs: [BTC/USD], channels: [level3]}]\n"
+    project.path.write_text(f"settings: {{data_path: ./data}}\n{jobs}")
+    found = project.dccd("validate", "--online")
+    assert found.returncode == 1
+    assert "level3: no such channel; without a key there are: book," in found.stderr

@@ -110,7 +110,7 @@ def from_rest(*numbers: tuple[int, int]) -> OrderBook:
 
 def test_a_book_from_rest_takes_the_changes_after_its_number() -> None:
     book = from_rest((5, 7), (8, 10), (11, 12))
-    whole = book.start(Book([(9, 1)], [(10, 1)], 9, None), received=5, clock=99)
+    whole = book.start(Book([(9, 1)], [(10, 1)], 9, None), received=5)
     assert whole is not None
     assert [one.snapshot for one in whole] == [True, False, False]
     assert (book.number, book.levels()[0]) == (12, [(9, 12)])
@@ -119,16 +119,16 @@ def test_a_book_from_rest_takes_the_changes_after_its_number() -> None:
 
 def test_a_book_from_rest_that_is_too_old_is_fetched_again() -> None:
     book = from_rest((5, 7))
-    assert book.start(Book([], [], 3, None), 5, 99) is None
+    assert book.start(Book([], [], 3, None), 5) is None
     assert not book.valid
-    assert book.start(Book([], [], 4, None), 5, 99)
+    assert book.start(Book([], [], 4, None), 5)
     assert book.number == 7
 
 
-def test_a_book_from_rest_before_any_change_has_the_clock_of_its_answer() -> None:
+def test_a_book_from_rest_before_any_change_has_no_time_of_its_own() -> None:
     book = from_rest()
-    [whole] = book.start(Book([(1, 1)], [], 3, None), 5, 99) or []
-    assert (whole.time, whole.received) == (99, 5)
+    [whole] = book.start(Book([(1, 1)], [], 3, None), 5) or []
+    assert (whole.time, whole.received) == (None, 5)
     with pytest.raises(Broken):
         book.apply(change([], [], numbers=(6, 7), previous=5))
 

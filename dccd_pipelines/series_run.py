@@ -29,7 +29,7 @@ END_TAG = "dccd/end"
 QUIET_TAG = "dccd/quiet"
 
 
-class CandleRun:
+class SeriesRun:
     """Collects the periods of some series, and judges what is in `judged`: series and check."""
 
     def __init__(

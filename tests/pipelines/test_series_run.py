@@ -23,9 +23,9 @@ from projects import (
 
 from dccd_core.health import HealthMonitor
 from dccd_core.models import Channel, Series, Symbol, Window
-from dccd_pipelines.candle_run import END_TAG, QUIET_TAG, START_TAG
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.partitions import range_tags
+from dccd_pipelines.series_run import END_TAG, QUIET_TAG, START_TAG
 from dccd_sandbox import Sandbox, Settings
 
 BTC = Series("binance", Channel.OHLC, Symbol("BTC", "USDT"), 86_400)
