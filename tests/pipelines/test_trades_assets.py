@@ -285,7 +285,7 @@ def test_validate_online_tells_of_a_refused_address(
     said = " ".join(found.stdout.split())
     assert found.returncode == 1
     assert said.count(f"Binance refuses this address (HTTP {status})") == 2
-    assert said.count(f"Kraken refuses this address (HTTP {status})") == 1
+    assert said.count(f"Kraken: HTTP {status}") == 1
     assert "0 requests" in said
 
 
