@@ -2,7 +2,7 @@
 
 Each exchange at its sandbox, with its own page size. The rate is set so that the requests take
 some seconds at best; then what they took is held against it. Kraken serves 720 candles, so its year
-is built from the trades of a quiet pair, whose pages are what is needed.
+is built from the trades of two quiet pairs, whose pages are what is needed.
 """
 
 import math
@@ -31,10 +31,10 @@ from dccd_core.trades_history import TradesCollector
 from dccd_sandbox import Sandbox, Settings
 
 HOUR = 3_600
-PAIRS, DEEP_PAIRS = 10, 1
-LATENCY = 0.02
+PAIRS, DEEP_PAIRS = 10, 2
+LATENCY = 0.1
 SECONDS = 10.0
-DEEP_RATE = 2.0  # twice what Kraken allows: at more the disk is waited for, a file a day
+DEEP_RATE = 3.0  # three times what Kraken allows: at more the disk is waited for, a file a day
 NOW = "2026-01-02T00:30:00Z"
 YEAR = (1_735_689_600_000_000, 1_767_225_600_000_000)  # 2025
 ONCE, RATE = 1.0, 0.9

@@ -15,7 +15,7 @@ from dccd_core.models import Channel, Series, Symbol, parse_span
 # The lists of jobs, with the channel that all jobs of a list have.
 JOBS = {"histo_jobs": ["ohlc"], "trades_jobs": ["trades"], "stream_jobs": None}
 
-_SECRETS = frozenset({"webhook_url", "proxy", "ui_auth_token"})
+_SECRETS = frozenset({"webhook_url", "proxy", "ui_auth_token", "remote"})
 
 
 def problem_of(error: ErrorDetails, document: Document, root: type[BaseModel]) -> Problem:

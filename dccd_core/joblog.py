@@ -62,7 +62,8 @@ class Logs:
     def _rotate(self, name: str) -> None:
         """Only one program does it, and only while it is still needed."""
         with files.lock(self._locks / "logs.lock"):
-            if self._path(name).stat().st_size <= LARGEST:
+            path = self._path(name)
+            if not path.exists() or path.stat().st_size <= LARGEST:
                 return
             for number in reversed(range(KEPT)):
                 if self._path(name, number).exists():

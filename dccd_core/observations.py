@@ -27,13 +27,15 @@ from dccd_core.stream_status import ServiceStatus, StreamStatus, read_statuses
 
 SICK = {
     "silent": "no data comes",
-    "put_aside": "the exchange refuses it; it is tried again each hour",
+    "put_aside": "the exchange refuses it; it is tried again ever more seldom",
     "connecting": "it cannot connect",
     "starting": "it cannot start",
     "synchronising": "its order book cannot be synchronised",
 }
-# All but a refusal are met at every reconnect for a while.
-PATIENCE = {"silent": 120.0, "connecting": 180.0, "starting": 180.0, "synchronising": 180.0}
+# All of them are met for a moment at a reconnect; a refusal may be a passing one.
+PATIENCE = dict.fromkeys(("silent", "put_aside"), 120.0) | dict.fromkeys(
+    ("connecting", "starting", "synchronising"), 180.0
+)
 # After a start, or after a long stop of Dagster, the newest data is being fetched.
 STALE_PATIENCE = 600.0
 SERVICE_PATIENCE = 60.0
@@ -201,7 +203,7 @@ def _stream(one: StreamStatus, now: float) -> Condition:
         text=_stream_text(one, now),
         path=f"{PAGE}{one.series[0]}" if one.series else "",
         cure="It is tried again for ever. Nothing to do, unless the pair is gone.",
-        patience=PATIENCE.get(one.state, 0.0),
+        patience=PATIENCE[one.state],
         calm=CALM,
     )
 

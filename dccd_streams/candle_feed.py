@@ -33,6 +33,7 @@ class CandleFeed(Feed):
         self._given: dict[int, LiveCandle] = {}
         self._until: int | None = None
         self._cause: str | None = None
+        self._giver: Link | None = None
 
     @property
     def series(self) -> list[Series]:
@@ -52,8 +53,7 @@ class CandleFeed(Feed):
         pass
 
     def on_gone(self, link: "Link", cause: str) -> None:
-        if not self.links:
-            self._cause = cause
+        self._cause = cause
 
     def gap(self, link: "Link", cause: str) -> None:
         with self.lock:
@@ -62,6 +62,9 @@ class CandleFeed(Feed):
     def take(self, link: "Link", candles: list[LiveCandle]) -> None:
         """Closed candles of a connection, with repeats."""
         with self.lock:
+            if link is not self._giver and self._giver is not None:
+                self._cause = self._cause or "another connection took over"
+            self._giver = link
             news = [c for c in candles if self._values(c) != self._given.get(c.time)]
             for candle in sorted(news, key=lambda candle: candle.time):
                 self._take(candle)

@@ -22,8 +22,10 @@ from dccd_streams.transport import Disconnected, Refused, Transport
 log = logging.getLogger(__name__)
 
 _BATCH = 2_000  # frames that are decoded at once, for the sake of memory
-_NAP = 0.005  # where messages come faster than every _SOON seconds, but not _MANY at once
-_SOON = 0.002
+# A wake-up costs more than a message. Where they come sooner than every _LONG_NAP seconds, but not
+# _MANY at once, a few are waited for; `received` is late by so much then.
+_SHORT_NAP, _LONG_NAP = 0.005, 0.025
+_FEW = 4
 _MANY = 200
 
 
@@ -201,8 +203,8 @@ class Connection:
         frames: list[Frame] = []
         born = time.monotonic()
         due, self._ping_due = born + tick, born
+        before = born
         while not self._ending.is_set():
-            before = time.monotonic()
             try:
                 new = self._transport.receive(tick)
             except Disconnected as error:
@@ -216,9 +218,9 @@ class Connection:
                 if cause:
                     return cause
             self._send_due()
-            if new and now - before < _SOON and len(new) < _MANY:
-                # a wake-up costs more than a message: let some more come
-                time.sleep(_NAP)
+            if 0 < len(new) < _MANY:
+                _nap((now - before) / len(new))
+            before = now
         links.take(frames)
         return self._cause
 
@@ -277,3 +279,9 @@ class Connection:
         if self._links is None:
             raise Disconnected("not connected")
         return self._links
+
+
+def _nap(pause: float) -> None:
+    """Let a few more messages come, where one comes each `pause` seconds."""
+    if pause < _LONG_NAP:
+        time.sleep(min(max(_SHORT_NAP, _FEW * pause), _LONG_NAP))

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Tally:
-    """What status tells of a feed. Times in microseconds, `lag` in seconds. `unanswered`: how many
-    connections it was asked for on since the last that carried it, without an answer."""
+    """What status tells of a feed. Times in microseconds, `lag` in seconds.
+
+    Since a connection last carried it: `unanswered` counts those on which nobody answered, and
+    `refusals` how often it was put aside.
+    """
 
     last_message: int | None = None
     last_row: int | None = None
@@ -32,6 +35,7 @@ class Tally:
     silent_since: float | None = None
     refused: bool = False
     unanswered: int = 0
+    refusals: int = 0
 
     def count(self, rows: int, newest: int, received: int | None) -> None:
         """Note rows that were written."""
@@ -98,7 +102,8 @@ class Feed(ABC):
         with self.lock:
             if link not in self.links:
                 self.links.append(link)
-                self.tally.problem, self.tally.refused, self.tally.unanswered = None, False, 0
+                self.tally.problem, self.tally.refused = None, False
+                self.tally.unanswered = self.tally.refusals = 0
                 if len(self.links) == 1:
                     self.rhythm.restart()
                     self.on_live(link)
@@ -112,6 +117,12 @@ class Feed(ABC):
             self.on_gone(link, cause)
             if not self.links:
                 self.tally.reconnects += 1
+
+    def put_aside(self, why: str) -> None:
+        """It is not asked for, for a while."""
+        with self.lock:
+            self.tally.problem, self.tally.refused = why, True
+            self.tally.refusals += 1
 
     @abstractmethod
     def on_live(self, link: "Link") -> None:

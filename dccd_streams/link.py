@@ -101,6 +101,11 @@ class Link:
         usual = least if pause is None else max(least, pause * timing.factor)
         return min(usual * self.patience, max(timing.quiet_most, least))
 
+    def exile(self) -> float:
+        """For how many seconds it is put aside: what worked before may soon work again."""
+        first = self.timing.backoff_most * 2.0 ** min(self.feed.tally.refusals - 1, 16)
+        return min(self.timing.quarantine, first)
+
     def silent(self, now: float) -> bool:
         """Whether data should have come by now."""
         return self.live and now - self.last > self.limit()

@@ -110,6 +110,7 @@ class Links:
             self._accepted(subscription)
         for subscription, reason in inbox.refused:
             self._refused(subscription, reason)
+        end = self._unreadable(inbox.bad, len(frames))  # before what came after it is believed
         self._take_rows(inbox, now)
         for name, reason in inbox.lost:
             if link := self._books.get(name):
@@ -118,7 +119,7 @@ class Links:
             log.info("%s: %s", self._connection.name, notice)
         if inbox.reconnect is not None:
             self._connection.rotate(inbox.reconnect)
-        return self._unreadable(inbox.bad, len(frames))
+        return end
 
     def _take_rows(self, inbox: Inbox, now: float) -> None:
         for name, trades in inbox.trades.items():
@@ -172,7 +173,7 @@ class Links:
         log.error("%s: %s: %s", self._connection.name, link.feed.name, why)
         link.asked, link.live = None, False
         link.feed.closed(link, why)
-        link.feed.tally.problem, link.feed.tally.refused = why, True
+        link.feed.put_aside(why)
         link.last = time.monotonic()
 
     def _lost(self, link: Link, why: str) -> None:
@@ -255,7 +256,7 @@ class Links:
     def _try_put_aside(self, now: float) -> None:
         """Subscribe now and then what was refused."""
         for link in self._links.values():
-            if link.asked is None and now - link.last > self._timing.quarantine:
+            if link.asked is None and now - link.last > link.exile():
                 link.tries = 0
                 self._subscribe([link])
 

@@ -11,7 +11,7 @@ class Timing:
     exchange may take to answer a subscription. A feed is silent after `factor` times its usual
     pause, but not before `quiet_least` nor after `quiet_most`. `settle`: how late a trade may
     come, and how old the newest trade may be that REST knows. `steady`: a connection that held so
-    long is tried again at once. `quarantine`: when what was refused is tried again.
+    long is tried again at once. `quarantine`: when what was refused is tried again at the latest.
     """
 
     tick: float = 0.25

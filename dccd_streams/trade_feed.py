@@ -208,17 +208,21 @@ class TradeFeed(Feed):
         with self.lock:
             if self._coverage.open:
                 self._coverage.see(until)
+            elif self._resume is not None and self._resume[0] < until:
+                self._mark(Window(self._resume[0], until))
+                self._resume = until, self._resume[1]
 
     def settled(self, hole: Hole, whole: Window) -> None:
-        """REST gave all of a window that a hole begins with; of an open hole, up to its clock."""
+        """REST gave all of a window that a hole begins with; of an open hole, up to its clock.
+
+        That the stream carries on from there is not known before its first trade: it may be mute.
+        """
         with self.lock:
             self._mark(whole)
-            if hole.end is not None:
-                return
-            self._coverage.see(whole.end)
-            if not self._coverage.open and self.live:
-                self._coverage.begin(whole.end)
-                self._resume = None
+            if hole.end is None:
+                self._coverage.see(whole.end)
+                if self._resume is not None:
+                    self._resume = max(self._resume[0], whole.end), self._resume[1]
 
     def given_up(self, window: Window, cause: str) -> None:
         """A window that nothing can fill any more."""

@@ -343,7 +343,7 @@ REFUSED = [
     (with_job("storage: {remotes: [nas]}\n"),
      "6: storage.remotes[0]: nas: must be a mapping with the keys provider, remote"),
     (with_job("storage: {remotes: [{remote: --delete}]}\n"),
-     "6: storage.remotes[0].remote: --delete: must be an rclone remote and path, as nas:crypto"),
+     "6: storage.remotes[0].remote: (hidden): must be an rclone remote and path, as nas:crypto"),
     (with_job('storage: {remotes: [{remote: "a:"}, {remote: "a:"}]}\n'),
      "6: storage.remotes[1].remote: the same as storage.remotes[0].remote"),
     (with_job("storage: {sync_interval: -1}\n"),

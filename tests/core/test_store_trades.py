@@ -452,6 +452,18 @@ def test_days_are_read_in_order_and_inventory_shows_one_line_a_series(tmp_path: 
     assert frame["rows"].to_list() == [2, 2, 2, 3]
 
 
+def test_a_last_trade_at_the_open_end_of_what_is_covered_is_no_gap(tmp_path: Path) -> None:
+    store = DataStore(tmp_path)
+    rows = trades_table([trade(number) for number in range(3)])
+    last = trade(2).time
+    store.merge(BTC, DAY, rows, [Window(START, last)], "test")
+    (row,) = store.inventory_rows()
+    assert (row.last, row.gaps, row.missing) == (last, 0, 0)
+    store.merge(BTC, DAY, trades_table([trade(9)]), [], "test")
+    (row,) = store.inventory_rows()
+    assert (row.last, row.gaps, row.missing) == (trade(9).time, 1, 1)
+
+
 def test_a_folder_with_a_span_too_many_or_too_few_is_no_series(tmp_path: Path) -> None:
     store = DataStore(tmp_path)
     store.merge(BTC, DAY, trades_table([trade(0)]), [], "test")

@@ -3,6 +3,7 @@ they are those of its stream. And its order book by REST."""
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -65,8 +66,9 @@ def box(running: Sandbox) -> Iterator[Sandbox]:
     running.reset()
 
 
+@cache
 def truth(box: Sandbox, exchange: Exchange, instrument: Instrument) -> pl.DataFrame:
-    """All trades of that market."""
+    """All trades of that market until the sandbox's first moment."""
     symbol, market = true_market(box, exchange, instrument)
     whole = exchange.name in AGGREGATED
     return box.trades_truth(symbol, 0, epoch_ms(NOW) + 1, market, aggregate=whole)
@@ -98,10 +100,9 @@ def rows(trades: list[Trade]) -> list[tuple[int, float, bool]]:
 
 
 def wanted(frame: pl.DataFrame, start: int, stop: int) -> list[tuple[int, float, bool]]:
-    times = frame["time"].dt.epoch("us").to_list()
-    sides = [side == "buy" for side in frame["side"]]
-    found = zip(times, frame["price"].to_list(), sides, strict=True)
-    return sorted(one for one in found if start <= one[0] < stop)
+    times = pl.col("time").dt.epoch("us")
+    inside = frame.filter(times >= start, times < stop)
+    return sorted(inside.select(times, "price", pl.col("side") == "buy").rows())
 
 
 def crowded(frame: pl.DataFrame) -> tuple[int, int]:

@@ -132,6 +132,7 @@ def test_the_lineage_shows_what_is_built_from_what(
         key.to_user_string(): sorted(one.to_user_string() for one in graph.get(key).parent_keys)
         for key in graph.get_all_asset_keys()
     }
+    assert parents.pop("health/overview") == []
     assert parents == {
         "binance/ohlc/10h/BTC-USDT": ["binance/ohlc/2h/BTC-USDT"],
         "binance/ohlc/2h/BTC-USDT": [],
@@ -148,6 +149,7 @@ def test_the_lineage_shows_what_is_built_from_what(
         keys = sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys)
         jobs[schedule.name] = (schedule.cron_schedule, keys)
     assert jobs.pop("quality_schedule")[0] == "30 0 * * *"
+    assert jobs.pop("health_overview_schedule") == ("50 0 * * *", ["health/overview"])
     assert jobs == {
         "binance_ohlc_10h_schedule": (
             "0 */2 * * *",
