@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -115,7 +115,7 @@ def scratch() -> Iterator[Path]:
 
 
 def in_turn(
-    rounds: int, variants: dict[str, Callable[[], Result]], warm_up: bool = True
+    rounds: int, variants: Mapping[str, Callable[[], Result]], warm_up: bool = True
 ) -> dict[str, list[Result]]:
     """Run the variants one after the other, so that a noisy minute meets all of them."""
     if warm_up:

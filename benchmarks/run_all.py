@@ -4,13 +4,17 @@ import sys
 import time
 
 import archives
+import book_cpu
 import definitions
 import inventory
+import journal
 import one_candle
 import parquet_size
+import parquet_trades
 import requests_needed
 import rest_to_parquet
 import scheduled_run
+import stream_cpu
 import wall_at_100ms
 from lab import Aim, options, print_aims, print_title
 
@@ -30,6 +34,10 @@ def main() -> int:
         scheduled_run,
         archives,
         requests_needed,
+        stream_cpu,
+        book_cpu,
+        journal,
+        parquet_trades,
     ):
         aims += one.measure(given)
     print_title("All aims")

@@ -16,9 +16,10 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `state` is starting, connecting, live, synchronising (a book), silent, put_aside (refused by the
     exchange, tried again after a minute and then ever more seldom) or stopped; `problem` says why.
-    `last_message` and `last_row` are unix seconds, of receipt and of the exchange. `lag` is the seconds between the two of the
-    newest row. `gaps` counts holes since the service began, `lost` those of them that nothing could
-    fill, `healed` rows that were fetched by REST. `silent_since` is set while data is overdue.
+    `last_message` and `last_row` are unix seconds, of receipt and of the exchange. `lag` is the
+    seconds between the two of the newest row. `gaps` counts holes since the service began, `lost`
+    those of them that nothing could fill, `healed` rows that were fetched by REST. `silent_since`
+    is set while data is overdue.
     """
 
     key: str

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from dccd_core.exchanges.live import BookChange, Subscription
+from dccd_core.exchanges.trades import Levels
 from dccd_core.models import SECOND, Series, Window
 from dccd_core.store.journal import JournalWriter
 from dccd_core.store.schemas import BookRow, Loss
@@ -112,20 +113,33 @@ class BookFeed(Feed):
     def start(self, link: "Link", whole: list[BookChange]) -> None:
         """The book of a link has begun from REST, and these changes made it what it is."""
         with self.lock:
-            self._activate(link, whole[-1])
+            link.seen = whole[-1].time or 0
+            if self._active is None:
+                self._activate(link, whole[-1])
+
+    def _may_follow(self, link: "Link") -> bool:
+        """Whether the book of another link has no change yet that the next row must not have."""
+        if link is self._active or self._due is None:
+            return False
+        return 0 < link.seen <= self._due
 
     def _apply(
         self, link: "Link", book: OrderBook, change: BookChange, done: list[BookChange]
     ) -> None:
         moment = change.time or change.received
+        if self._active is not None and book.valid and self._may_follow(link):
+            self._active, self._whole_due = link, 0
         active = link is self._active
-        if active and self._due is not None and moment > self._due:
-            self._write_rows(book, moment)
+        row = book.levels(self._depth) if active and self._is_due(moment) else None
         applied = book.apply(change)
         if not applied:
             return
+        if row is not None:
+            self._write_rows(*row, moment)  # only now: a change that does not follow proves nothing
+        link.seen = 0 if change.snapshot and change.time is None else moment
         if not active:
-            self._activate(link, change)
+            if self._active is None:
+                self._activate(link, change)
             return
         self._received = change.received
         if self._undated:
@@ -136,16 +150,11 @@ class BookFeed(Feed):
 
     def _activate(self, link: "Link", change: BookChange) -> None:
         """Write what this link's book gives from now on; `change` made it what it is."""
-        before, self._active = self._active, link
+        self._active, self._undated = link, True
         self._received = change.received
         self._whole_due = 0
-        if before is None:
-            self._undated = True
-        # of two valid books the newer connection's: nothing was interrupted
-        if change.time is not None and self._undated:
+        if change.time is not None:
             self._begin(change.time)
-        elif change.time is not None:
-            self._coverage.see(change.time)
 
     def _begin(self, moment: int) -> None:
         """The book is known from this time of the exchange on."""
@@ -162,7 +171,7 @@ class BookFeed(Feed):
     def _hand_over(self, cause: str) -> None:
         """The active link's book is gone: another link has one, or there is none now."""
         other = next((link for link in self.links if link.book and link.book.valid), None)
-        if other is not None and other is not self._active:
+        if other is not None and self._may_follow(other):
             self._active, self._whole_due = other, 0
             return
         whole = self._coverage.end()
@@ -171,6 +180,8 @@ class BookFeed(Feed):
         if not self._undated:
             self._broken = self._broken or (self._write_end(), cause)
         self._active, self._due, self._crossed = None, None, None
+        if other is not None:  # it begins with its next change
+            self._active, self._undated, self._whole_due = other, True, 0
 
     def _write_end(self) -> int:
         """Write the row that says that no book is known from here on; its time."""
@@ -181,17 +192,22 @@ class BookFeed(Feed):
             self._journal.append_books(self.rows, [BookRow(end, self._received, [], [], False)])
         return end
 
-    def _write_rows(self, book: OrderBook, before: int) -> None:
-        """Write the rows that are due before a time: the book as it is stood then.
+    def _is_due(self, moment: int) -> bool:
+        return self._due is not None and moment > self._due
+
+    def _write_rows(self, bids: Levels, asks: Levels, before: int) -> None:
+        """Write the rows that are due before a time, at which these levels have changed.
 
         Not before a message proves it: what is quiet may be a stall.
         """
-        if self.rows is None or self._due is None:
+        if self._due is None:
+            return
+        if self.rows is None:
+            self._due = max(self._due, -(-before // self._step) * self._step)
             return
         if before - self._due > _MOST_ROWS * self._step:
             self._due = before // self._step * self._step  # the exchange's clock has jumped
         rows = []
-        bids, asks = book.levels(self._depth)
         crossed = bool(bids and asks and bids[0][0] >= asks[0][0])
         while self._due < before:
             if not crossed:

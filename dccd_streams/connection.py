@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _BATCH = 2_000  # frames that are decoded at once, for the sake of memory
 # A wake-up costs more than a message. Where they come sooner than every _LONG_NAP seconds, but not
 # _MANY at once, a few are waited for; `received` is late by so much then.
-_SHORT_NAP, _LONG_NAP = 0.005, 0.025
+_SHORT_NAP, _LONG_NAP = 0.01, 0.025
 _FEW = 4
 _MANY = 200
 
@@ -284,4 +284,6 @@ class Connection:
 def _nap(pause: float) -> None:
     """Let a few more messages come, where one comes each `pause` seconds."""
     if pause < _LONG_NAP:
-        time.sleep(min(max(_SHORT_NAP, _FEW * pause), _LONG_NAP))
+        nap = _SHORT_NAP if _FEW * pause < _SHORT_NAP else _LONG_NAP
+        # to a multiple of it: threads that wake together cost a quarter less than one by one
+        time.sleep(nap - time.monotonic() % nap)

@@ -20,7 +20,7 @@ class Link:
     `renewals` counts how often it was subscribed anew because it was silent. `probing`: REST is
     being asked whether the market is just quiet. `patience` grows with each time that it was.
     `breaks` counts how often its book broke of late; it is made anew at `renew_at`. `fetching`: it
-    is being fetched.
+    is being fetched. `seen` is the newest time of the exchange that its book has, 0: none yet.
     """
 
     feed: Feed
@@ -39,6 +39,7 @@ class Link:
     breaks: int = 0
     broke: float = 0.0
     renew_at: float | None = None
+    seen: int = 0
 
     def ask(self) -> None:
         """The subscription is on its way."""

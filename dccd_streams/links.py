@@ -140,7 +140,7 @@ class Links:
                 self._need_book(link)
 
     def _heard(self, link: Link | None, now: float) -> Link | None:
-        if link is not None:
+        if link:
             link.heard(now)
             self._open(link)
         return link
@@ -224,10 +224,8 @@ class Links:
         if not bad:
             return None
         payload, reason = bad[0]
-        log.warning(
-            "%s: %d of %d messages unreadable, the first: %s; it begins with %r",
-            self._connection.name, len(bad), frames, reason, payload[:80],
-        )  # fmt: skip
+        text = "%s: %d of %d messages unreadable, the first: %s; it begins with %r"
+        log.warning(text, self._connection.name, len(bad), frames, reason, payload[:80])
         why = f"an unreadable message: {reason}"
         for link in self.all():
             if link.live:
@@ -280,7 +278,7 @@ class Links:
 
     def _silent(self, link: Link) -> None:
         """Silence is a stall unless the exchange says that there was nothing to send."""
-        if not link.probing and not link.stalled and not self._owner.probe(self._connection, link):
+        if not (link.probing or link.stalled or self._owner.probe(self._connection, link)):
             self.stall(link)
 
     def stall(self, link: Link) -> None:

@@ -79,9 +79,8 @@ class TradeFeed(Feed):
     def gap(self, link: "Link", cause: str) -> None:
         with self.lock:
             # where ids are contiguous the next trade tells just what is missing
-            if self.contiguous or self.links != [link]:
-                return
-            if self._coverage.open:
+            # and another connection may carry it only since a moment ago
+            if not self.contiguous and self._coverage.open:
                 self._break(cause)
                 self._live_at = time.monotonic()
 

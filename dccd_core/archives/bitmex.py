@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from dccd_core.archives.base import ArchiveError, ArchiveFile, Layout, Source
 from dccd_core.archives.calendar import days, first_of
-from dccd_core.archives.rows import bought, trade_rows
+from dccd_core.archives.rows import bought, trade_rows, word
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import SECOND, Channel, Series, Window
 from dccd_core.store.schemas import integers
@@ -61,7 +61,7 @@ class BitmexTrades(Source):
         self, lines: pa.Table, series: Series, instrument: Instrument, file: ArchiveFile
     ) -> pa.Table:
         """The market's own lines; homeNotional is the amount in base units."""
-        lines = lines.filter(pc.equal(lines.column("symbol"), instrument.name))
+        lines = lines.filter(pc.equal(lines.column("symbol"), word(instrument.name)))
         if lines.column("price").null_count or lines.column("homeNotional").null_count:
             raise ArchiveError(f"a trade of {instrument.name} without its price or its amount")
         text = pc.binary_replace_slice(lines.column("timestamp"), _DAY_ENDS, _DAY_ENDS + 1, "T")

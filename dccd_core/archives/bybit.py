@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from dccd_core.archives.base import ArchiveError, ArchiveFile, Layout, Source
 from dccd_core.archives.calendar import days, first_of
-from dccd_core.archives.rows import base_units, bought, scaled_times, trade_rows
+from dccd_core.archives.rows import base_units, bought, scaled_times, trade_rows, word
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import SECOND, Channel, Series, Window
 from dccd_core.store.schemas import numbers
@@ -78,11 +78,11 @@ class BybitTrades(Source):
         buy, price = bought(lines.column("side")), lines.column("price")
         if not series.symbol.contract:
             date = file.path.removesuffix(".csv.gz")[-10:]
-            ids = pc.binary_join_element_wise(date, lines.column("id"), "/")
+            ids = pc.binary_join_element_wise(word(date), lines.column("id"), word("/"))
             times = scaled_times(lines.column("timestamp"))
             return trade_rows(times, ids, price, lines.column("volume"), buy)
         symbol = instrument.name.partition(" ")[2]
-        if not pc.all(pc.equal(lines.column("symbol"), symbol), min_count=0).as_py():
+        if not pc.all(pc.equal(lines.column("symbol"), word(symbol)), min_count=0).as_py():
             raise ArchiveError(f"a trade of another market than {symbol}")
         times = np.rint(numbers(lines.column("timestamp"), np.float64) * SECOND).astype(np.int64)
         amount = base_units(lines.column("size"), price, instrument)

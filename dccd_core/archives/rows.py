@@ -65,12 +65,19 @@ def trade_rows(
     return _finite(pa.Table.from_arrays(arrays, schema=schema))
 
 
+def word(text: str) -> pa.StringScalar:
+    """A text for a comparison; pa.scalar would import pandas."""
+    raw = text.encode()
+    ends = pa.py_buffer(np.array([0, len(raw)], np.int32))
+    return pa.StringArray.from_buffers(1, ends, pa.py_buffer(raw))[0]
+
+
 def bought(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Whether the taker bought, from the words buy and sell in any case."""
     words = pc.utf8_lower(column)
     if not pc.all(pc.is_in(words, SIDES), min_count=0).as_py():
         raise ArchiveError("a side that is neither buy nor sell")
-    return pc.equal(words, "buy")
+    return pc.equal(words, SIDES[0])
 
 
 def base_units(
@@ -78,7 +85,9 @@ def base_units(
 ) -> pa.ChunkedArray:
     """Sizes in contracts as amounts in base units; where a contract is one, as they are."""
     if market.inverse:
-        return pc.divide(pc.multiply(sizes, market.size), prices)
+        return pc.divide(
+            pc.multiply(sizes, array(np.array([market.size], np.float64), _FLOAT)[0]), prices
+        )
     if market.size == 1:
         return sizes
     # 7 contracts of 0.01 are not 0.07000000000000001

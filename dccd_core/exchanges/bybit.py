@@ -50,8 +50,7 @@ INSTRUMENTS = "/v5/market/instruments-info"
 # A contract that is listed again has one Symbol with its closed namesake: the last one read stays,
 # so the statuses are asked one after the other, what trades at the end.
 STATUSES = ("Closed", "Delivering", "PreLaunch", "Trading")
-# Who has passed the limit of an address must be silent for ten minutes.
-BAN = 600.0
+BAN = 600.0  # seconds of silence for who has passed the limit of an address
 
 # up to the year 9999, so that a date can be made of it
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]

@@ -224,7 +224,7 @@ def test_where_the_file_is_looked_for(dccd: Dccd, tmp_path: Path) -> None:
 
 
 OFFERED = {
-    "dccd re": "remove",
+    "dccd re": "remove restore",
     "dccd add --exchange ": "{exchanges}",
     "dccd backfill -e binanc": "{binance}",
     "dccd remove --pairs ": "BTC/USDT ETH/USDT",

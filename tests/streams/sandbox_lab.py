@@ -38,13 +38,13 @@ GATHERED = 100 * 1_000
 was sent, so that a row may lack what happened since the message before it."""
 UNDATED = {"bitfinex"}
 """Whose books have no time: rows are of the time of receipt, which is not the sandbox's."""
-SPEED = 20
+SPEED = 10
 QUICK = Timing(
     tick=0.05,
     acknowledge=1.0,
     quiet_least=1.0,
     quiet_most=3.0,
-    settle=0.2,
+    settle=0.6,
     backoff_first=0.05,
     backoff_most=0.5,
     overlap=5.0,
@@ -263,9 +263,12 @@ class Place:
         if self.exchange.name in UNDATED:
             return self._passed(start, end)
         compared, before = 0, None
+        whole = rows.sort("received")["snapshot"].to_list()
         for number, (_, ladder) in enumerate(replay(self.store, self.series(Channel.BOOK_DELTAS))):
             # a change of one moment may come in several messages: it is whole before the next
             moment = ladder.time or 0
+            if before is not None and whole[number]:
+                before = None  # it broke off in the midst of a change
             if before is not None and moment > before[0]:
                 at, book = before
                 if start <= at < end:

@@ -160,7 +160,8 @@ def test_rest_that_refuses_makes_a_loss_and_one_that_fails_is_asked_again(tmp_pa
         found.wait_live()
         trade_for(found, 3)
         wait(lambda: found.status()["lost"], "it is not given up")
-        assert lost(found, f"fake/trades/{BTC}") == "the server cut the connection; blocked"
+        cause = "the server cut the connection; blocked"
+        wait(lambda: lost(found, f"fake/trades/{BTC}") == cause, "the cause is not told")
 
 
 def test_what_a_stopped_service_missed_is_fetched_at_the_next_start(tmp_path: Path) -> None:

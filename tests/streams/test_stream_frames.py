@@ -83,7 +83,7 @@ def test_garbage_is_refused_or_waits_for_more(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (wire(Opcode.TEXT, b"x", mask=True), "masked"),
+        (bytes([0x81, 0x81, 1, 2, 3, 4, 121]), "masked"),
         (bytes([0xC1, 1, 65]), "reserved bits"),
         (bytes([0x83, 1, 65]), "unknown kind 3"),
         (bytes([0x8B, 1, 65]), "unknown kind 11"),
