@@ -2,6 +2,7 @@
 
 import re
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
@@ -55,6 +56,7 @@ def _number(text: str, names: dict[str, int]) -> int:
     return int(text) if _NUMBER.fullmatch(text) else names.get(text, -1)
 
 
+@lru_cache(maxsize=256)
 def longest_pause(text: str) -> int:
     """The most seconds between two moments of a cron text, over the coming years."""
     minutes, first = _minutes(text), date(2028, 1, 1)

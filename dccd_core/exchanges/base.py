@@ -275,12 +275,9 @@ def _finite(columns: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def whole(column: NDArray[np.float64], scale: int = 1) -> NDArray[np.int64]:
     """A column of `number_rows` as integers, times `scale`; BadAnswer if one is too large or none."""
-    if (np.abs(column) > 2**53 / scale).any():
+    if (np.abs(column) > 2**53 / scale).any() or (np.rint(column) != column).any():
         raise BadAnswer("a number that is no time and no count")
-    found = column.astype(np.int64)
-    if (found != column).any():
-        raise BadAnswer("a number that is no time and no count")
-    return found * scale
+    return column.astype(np.int64) * scale
 
 
 def floats(values: Sequence[float]) -> NDArray[np.float64]:
