@@ -274,7 +274,7 @@ def _finite(columns: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def whole(column: NDArray[np.float64], scale: int = 1) -> NDArray[np.int64]:
-    """A column of `number_rows` as integers, times `scale`; BadAnswer if one is too large or none."""
+    """A column of `number_rows` as integers, times `scale`; BadAnswer if one is none."""
     if (np.abs(column) > 2**53 / scale).any() or (np.rint(column) != column).any():
         raise BadAnswer("a number that is no time and no count")
     return column.astype(np.int64) * scale
