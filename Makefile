@@ -22,7 +22,7 @@ demo: $(READY) ## the main job, offline, in under a minute
 	@$(BIN)/dccd demo
 
 test: $(READY) ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: $(READY) ## format, lint, types
 	@$(BIN)/ruff format --check .
