@@ -32,9 +32,10 @@ class WebDav:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
+        # with a time of 0 rclone 1.75 turns in circles
         self._process = subprocess.Popen(
             ["rclone", "serve", "webdav", str(self.folder), f"--addr=127.0.0.1:{self.port}",
-             "--dir-cache-time=0s", *self._flags],
+             "--dir-cache-time=1ms", *self._flags],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         for _ in range(300):
