@@ -99,6 +99,11 @@ def check_whole(values: Any, document: Document) -> Iterator[Problem]:
     yield from _series_twice(values, document)
     storage = _mapping(values.get("storage"))
     yield from _remote_twice(_list(storage.get("remotes")), document)
+    days = _mapping(storage.get("retention")).values()
+    if any(one is not None for one in days) and not _list(storage.get("remotes")):
+        key = ("storage", "retention")
+        why = "nothing is removed here without a copy elsewhere: name one in storage.remotes"
+        yield Problem(key, why, document.line(key))
     local = storage.get("local_path")
     data = _mapping(values.get("settings")).get("data_path")
     if isinstance(local, str) and isinstance(data, str) and local and not _same(local, data):

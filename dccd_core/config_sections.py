@@ -77,12 +77,42 @@ class Remote(Section):
     remote: str = Field(pattern=r"^[^-\s]", description="an rclone remote and path, as nas:crypto")
 
 
+def _days() -> Any:
+    return Field(default=None, ge=7, description="null or a whole number of days, 7 or more")
+
+
+class Retention(Section):
+    """After how many days files that every remote has are removed here, by channel; null: never.
+
+    A file's age is counted from the end of its period.
+    """
+
+    ohlc: Whole | None = _days()
+    trades: Whole | None = _days()
+    book: Whole | None = _days()
+    book_deltas: Whole | None = _days()
+    live_ohlc: Whole | None = _days()
+
+    def days(self, channel: Channel) -> int | None:
+        """Those of a channel."""
+        found: int | None = getattr(self, channel)
+        return found
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be removed."""
+        return any(self.days(channel) is not None for channel in Channel)
+
+
 class Storage(Section):
     """Copies of the data elsewhere. `local_path` is dccd 2.4's: empty, or the same as data_path."""
 
     local_path: str = Field(default="", description="empty: data is kept in settings.data_path")
     remotes: tuple[Remote, ...] = Field(default=(), description="a list of remotes")
     sync_interval: Whole = Field(default=3_600, ge=0, description="whole seconds, 0 or more")
+    retention: Retention = Field(
+        default=Retention(), description="a mapping of channels to days, as book: 90"
+    )
 
 
 class HistoryJob(Section):

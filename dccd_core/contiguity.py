@@ -11,7 +11,7 @@ import msgspec
 import polars as pl
 
 from dccd_core.exchanges.base import BadAnswer
-from dccd_core.models import Series
+from dccd_core.models import Series, Window
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.trade_ids import holes_between
@@ -93,8 +93,8 @@ def _borders(store: DataStore, series: Series, days: dict[str, DayIds]) -> list[
     for (before, one), (after, two) in pairwise(traded):
         if one.last is None or two.first is None:
             raise BadAnswer(f"{series}: a day with a first trade and no last one")
-        between = (series.period_window(before).start, series.period_window(after).end)
-        if two.first != one.last + 1 and not store.missing_intervals(series, *between):
+        between = Window(series.period_window(before).start, series.period_window(after).end)
+        if two.first != one.last + 1 and not store.missing_windows(series, between, here=True):
             count = two.first - one.last - 1
             found.append(f"{count:,} trades are missing between {before} and {after}")
     return found

@@ -164,7 +164,7 @@ class DeepCollector:
         source = derived_from(series)
         try:
             for hole in work.missing:
-                have = subtract([hole], self._store.missing_windows(source, hole))
+                have = subtract([hole], self._store.missing_windows(source, hole, here=True))
                 for window in aligned(series, have):
                     self._build_window(work, source, window)
         except TROUBLE as error:

@@ -92,7 +92,11 @@ class Deriver:
         holes = (with_overlap(series, hole) for hole in plan.missing)
         wanted = clip(union(holes), series.grid(cell.window))
         try:
-            lacking = [gap for hole in wanted for gap in self._store.missing_windows(source, hole)]
+            lacking = [
+                gap
+                for hole in wanted
+                for gap in self._store.missing_windows(source, hole, here=True)
+            ]
             for part in aligned(series, subtract(wanted, lacking)):
                 candles = stored_candles(self._store, source, part)
                 longer = merge_candles(

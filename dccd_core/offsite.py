@@ -78,6 +78,22 @@ class RemoteStorage:
         root = Path(path).resolve()
         return [self._restore_from(target, root, series) for target in self._chosen(remote)]
 
+    def differing(self, path: Path | str, files: Collection[str]) -> dict[str, str]:
+        """Of some files below a data path those that a remote does not have as they are here, by
+        checksums or byte by byte, with the reason.
+
+        OffsiteError if a remote cannot be asked.
+        """
+        root, found = Path(path).resolve(), dict[str, str]()
+        for target in self.targets:
+            self._demand(target, root)
+            rclone = self._rclone(target)
+            checked = rclone.check(str(root), target.root, files)
+            if not checked.hashed:
+                checked = rclone.check(str(root), target.root, files, "--download")
+            found |= dict.fromkeys(checked.different, f"{target.shown} has no equal copy")
+        return found
+
     def _chosen(self, remote: str | None) -> list[Target]:
         if not self.targets:
             raise ValueError("storage.remotes: no remote is configured")

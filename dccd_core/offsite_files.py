@@ -77,10 +77,21 @@ def _walk(folder: str, inside: str) -> Iterator[tuple[str, FileState]]:
         if entry.is_dir(follow_symlinks=False):
             if not entry.name.startswith((".", "_")):
                 yield from _walk(entry.path, f"{path}/")
-        elif entry.is_file(follow_symlinks=False) and is_data(path):
-            with suppress(FileNotFoundError):  # a fold removes tails
-                found = entry.stat(follow_symlinks=False)
-                yield path, FileState(found.st_size, found.st_mtime_ns)
+        elif (
+            entry.is_file(follow_symlinks=False)
+            and is_data(path)
+            and (found := file_state(entry))  # a fold removes tails
+        ):
+            yield path, found
+
+
+def file_state(file: "Path | os.DirEntry[str]") -> FileState | None:
+    """The state of a file, None if it is not there."""
+    try:
+        found = file.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return FileState(found.st_size, found.st_mtime_ns)
 
 
 def is_tail(path: str) -> bool:

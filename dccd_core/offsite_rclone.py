@@ -137,11 +137,13 @@ class Rclone:
         if paths:
             self._demand(*self._run(verb, [*flags, source, target], paths), verb)
 
-    def check(self, source: str, target: str, paths: Collection[str]) -> Checked:
+    def check(self, source: str, target: str, paths: Collection[str], *flags: str) -> Checked:
         """Compare files by checksums if both sides have a common kind, else by size."""
         if not paths:
             return Checked(set(), hashed=True)
-        code, said = self._run("check", ["--one-way", "--combined=-", source, target], paths)
+        code, said = self._run(
+            "check", ["--one-way", "--combined=-", *flags, source, target], paths
+        )
         signs = {line[2:]: line[0] for line in said.lines if line[1:2] == " "}
         if code and not any(sign != "=" for sign in signs.values()):
             self._demand(code, said, "check")

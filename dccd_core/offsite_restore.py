@@ -19,9 +19,11 @@ from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.footer import Footer, read_footer
 from dccd_core.store.period import Period
+from dccd_core.store.removed import read_removed
 from dccd_core.store.schemas import SchemaError
 
 HERE = "can be read here"
+AWAY = "was removed here by storage.retention: name its --series to have it back"
 LARGER = "can be read here, but the remote's is larger: move it away to have that"
 
 
@@ -55,9 +57,11 @@ class Restore:
         self._root, self._rclone, self._store = root, rclone, DataStore(root)
         self._done = Restored(rclone.target.shown)
         self._theirs: dict[str, int] = {}
+        self._named = False
 
     def run(self, series: Collection[Series]) -> Restored:
         """Restore some series, or all; OffsiteError if the remote cannot be read."""
+        self._named = bool(series)
         folders = [str(one.path) for one in series]
         everything = self._rclone.everything(folders)
         self._theirs = theirs = {p: n for p, n in everything.items() if is_data(p)}
@@ -102,6 +106,10 @@ class Restore:
             return []
         except SchemaError as error:
             self._done.left[paths[0]] = str(error)
+            return []
+        until = 0 if self._named else read_removed(self._store.folder(series))
+        if not found and series.period_window(stem).end <= until:
+            self._done.left.update(dict.fromkeys(paths, AWAY))
             return []
         if found:
             main = found[0]

@@ -9,7 +9,7 @@ from dccd_core.config import Config, load_config
 from dccd_core.models import Series
 from dccd_core.offsite import RemoteStorage
 from dccd_core.offsite_rclone import show_bytes
-from dccd_core.offsite_restore import HERE, Restored
+from dccd_core.offsite_restore import AWAY, HERE, Restored
 from dccd_pipelines.console import err, out
 from dccd_pipelines.options import ConfigOption
 from dccd_pipelines.signals import cancelling
@@ -56,7 +56,7 @@ def _show(found: Restored) -> None:
         _say(out, f"{file.path}: {file.rows:,} rows, {show_bytes(file.bytes)}")
     for aside in found.set_aside:
         _say(out, f"the damaged file is kept as {aside}")
-    odd = {path: why for path, why in found.left.items() if why != HERE}
+    odd = {path: why for path, why in found.left.items() if why not in (HERE, AWAY)}
     for path, why in odd.items():
         _say(out, f"{path}: left as it is: {why}")
     for path, why in list(found.failed.items())[:_SHOWN]:
@@ -68,11 +68,14 @@ def _show(found: Restored) -> None:
         return
     size = show_bytes(sum(file.bytes for file in found.files))
     series = len({file.series for file in found.files})
-    same = len(found.left) - len(odd)
+    reasons = list(found.left.values())
+    away = reasons.count(AWAY)
+    if away:
+        _say(out, f"{away} files: {AWAY}")
     _say(
         out,
         f"{found.remote}: {len(found.files)} files of {series} series restored, {size}; "
-        f"{same} are here already",
+        f"{reasons.count(HERE)} are here already",
     )
 
 

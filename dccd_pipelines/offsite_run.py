@@ -9,10 +9,13 @@ import dagster as dg
 from dccd_core.config import Config
 from dccd_core.offsite import RemoteStorage, failure
 from dccd_core.offsite_push import Pushed
+from dccd_core.offsite_rclone import OffsiteError
 from dccd_core.offsite_remote import Target
+from dccd_core.retention import Cleared, Retention
 from dccd_pipelines.schedules import UNFINISHED
 
 GROUP = "offsite"
+RETENTION = dg.AssetKey([GROUP, "local", "retention"])  # no remote has a key of three parts
 INCIDENT = "incident"
 """The key of the metadata that says, in a sentence, what is to be done by a person."""
 _LISTED = 50
@@ -40,6 +43,42 @@ def remote_asset(config: Config, target: Target) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata=copy_metadata(pushed))
 
     return copy
+
+
+def retention_asset(config: Config, targets: Sequence[Target]) -> dg.AssetsDefinition:
+    """What was removed here, as it is old and every remote has it."""
+
+    @dg.asset(
+        key=RETENTION,
+        deps=[remote_key(target) for target in targets],
+        group_name=GROUP,
+        kinds={"rclone"},
+        description="Files removed here, which every remote has",
+    )
+    def retention(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        storage = RemoteStorage(config.storage, say=context.log.info)
+        try:
+            cleared = Retention(config, storage).run()
+        except OffsiteError as error:
+            told = {INCIDENT: dg.MetadataValue.text(f"nothing was removed here: {error}")}
+            raise dg.Failure(str(error), metadata=told, allow_retries=False) from None
+        return dg.MaterializeResult(metadata=_cleared_metadata(cleared))
+
+    return retention
+
+
+def _cleared_metadata(cleared: Cleared) -> dict[str, dg.MetadataValue]:
+    found: dict[str, dg.MetadataValue] = {
+        "files": dg.MetadataValue.int(len(cleared.files)),
+        "bytes": dg.MetadataValue.int(cleared.bytes),
+    }
+    lists = {
+        "removed": cleared.files,
+        "kept": [f"{what}: {why}" for what, why in cleared.kept.items()],
+    }
+    return found | {
+        name: dg.MetadataValue.text(_shortened(lines)) for name, lines in lists.items() if lines
+    }
 
 
 def remote_key(target: Target) -> dg.AssetKey:

@@ -14,12 +14,13 @@ from dccd_core.intervals import clip, subtract
 from dccd_core.models import Channel, Series, Window, microseconds, moment
 from dccd_core.store import files
 from dccd_core.store.footer import Footer, clip_losses, ledger
-from dccd_core.store.gaps import Gap, find_gaps, find_losses, first_time
+from dccd_core.store.gaps import Gap, find_gaps, first_time, with_removed
 from dccd_core.store.gather import Gathered, JournalReader, by_period
 from dccd_core.store.ids import missing_ranges
 from dccd_core.store.inventory import InventoryRow, inventory_frame, read_inventory
 from dccd_core.store.listing import read_listing, write_listing
 from dccd_core.store.period import Merged, Part, Period
+from dccd_core.store.removed import read_removed
 from dccd_core.store.scan import scan_series
 from dccd_core.store.schemas import Loss, empty_table, table_times
 
@@ -113,20 +114,23 @@ class DataStore:
         covered, lost = ledger(footers, journal.covered, journal.lost)
         return clip(covered, window), clip_losses(lost, window)
 
-    def missing_windows(self, series: Series | str, window: Window) -> list[Window]:
-        """The part of a window that is still to be fetched: not covered, not before listing."""
-        series = as_series(series)
+    def missing_windows(
+        self, series: Series, window: Window, *, here: bool = False
+    ) -> list[Window]:
+        """The part of a window to be fetched: not covered, not before listing, and not removed
+        since it is kept elsewhere; `here` counts that as missing too."""
         listed = self.read_listing(series)
         start = window.start if listed is None else max(window.start, first_time(series, listed))
         wanted = [Window(start, window.end)] if start < window.end else []
-        return subtract(wanted, self.covered(series, window))
+        removed = Window(0, 0 if here else read_removed(self.folder(series)))
+        return subtract(wanted, [*self.covered(series, window), removed])
 
     def missing_intervals(
         self, series: Series | str, start: Time, end: Time
     ) -> list[tuple[datetime, datetime]]:
         """The part of a window that is still to be fetched, as pairs of datetimes."""
-        missing = self.missing_windows(series, as_window(start, end))
-        return [(moment(gap.start), moment(gap.end)) for gap in missing]
+        missing = self.missing_windows(as_series(series), as_window(start, end))
+        return [(moment(first), moment(past)) for first, past in missing]
 
     def is_period_complete(self, series: Series | str, period: str) -> bool:
         """Whether all of a period was asked and answered; the running one never is."""
@@ -147,9 +151,9 @@ class DataStore:
             )
         covered, lost = self._ledger(series, window)
         listed = self.read_listing(series)
-        if not series.span:
-            return find_losses(window, covered, lost, listed)
-        return find_gaps(series, window, covered, listed, self.times(series, window), lost)
+        times = self.times(series, window) if series.span else np.empty(0, np.int64)
+        found = find_gaps(series, window, covered, listed, times, lost)
+        return with_removed(series, found, read_removed(self.folder(series)))
 
     def missing_ids(self, series: Series | str, period: str) -> list[tuple[int, int]]:
         """The first and the last number of each range of trade ids that is not there, of a day.

@@ -13,11 +13,12 @@ from dccd_core.store.schemas import Loss
 
 
 class GapKind(StrEnum):
-    """`missing` is to be fetched, `lost` is what a stream missed; of the others the exchange has
-    nothing."""
+    """`missing` is to be fetched, `lost` is what a stream missed, `removed` is kept elsewhere only;
+    of the others the exchange has nothing."""
 
     MISSING = "missing"
     LOST = "lost"
+    REMOVED = "removed"
     CONFIRMED_EMPTY = "confirmed_empty"
     BEFORE_LISTING = "before_listing"
 
@@ -59,7 +60,10 @@ def find_gaps(
     times: NDArray[np.int64],
     lost: Sequence[Loss] = (),
 ) -> list[Gap]:
-    """All gaps of a window, oldest first; `times` are the stored open times inside it."""
+    """All gaps of a window, oldest first; `times` are the stored open times inside it, of a series
+    that has a grid."""
+    if not series.span:
+        return find_losses(window, covered, lost, listed)
     grid = series.grid(window)
     start = (
         min(max(grid.start, series.floor(listed)), grid.end) if listed is not None else grid.start
@@ -102,6 +106,24 @@ def _explained(missing: list[Window], lost: Sequence[Loss]) -> list[Gap]:
     rest = subtract(missing, [gap.window for gap in gaps])
     gaps += [Gap(hole, GapKind.MISSING) for hole in rest]
     return sorted(gaps, key=lambda gap: gap.window)
+
+
+def with_removed(series: Series, gaps: Sequence[Gap], until: int) -> list[Gap]:
+    """The gaps, with those that are missing as far as files were removed told as that."""
+    found = []
+    for gap in gaps:
+        at = min(max(gap.window.start, until), gap.window.end)
+        if gap.kind is not GapKind.MISSING or at == gap.window.start:
+            found.append(gap)
+            continue
+        for start, end, kind in (
+            (gap.window.start, at, GapKind.REMOVED),
+            (at, gap.window.end, GapKind.MISSING),
+        ):
+            if start < end:
+                count = series.count(Window(start, end)) if series.span else 0
+                found.append(Gap(Window(start, end), kind, count))
+    return found
 
 
 def absent_windows(series: Series, window: Window, times: NDArray[np.int64]) -> list[Window]:

@@ -13,9 +13,10 @@ from dccd_core.intervals import subtract
 from dccd_core.models import Series, Window, moment, span_label
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.footer import Footer, ledger
-from dccd_core.store.gaps import GapKind, find_losses
+from dccd_core.store.gaps import GapKind, find_losses, with_removed
 from dccd_core.store.index import Index, Known, State
 from dccd_core.store.period import Period
+from dccd_core.store.removed import read_removed
 from dccd_core.store.schemas import CANDLES, SchemaError
 
 FRAME = pl.Schema(
@@ -130,7 +131,8 @@ def _rows(
     rows = sum(part.rows for part in parts)
     gaps, missing = (0, 0)
     if first is not None and last is not None:
-        gaps, missing = _holes(series, footers, Window(first, last), rows)
+        removed = read_removed(root / series.path)
+        gaps, missing = _holes(series, footers, Window(first, last), rows, removed)
     yield InventoryRow(
         series,
         first,
@@ -149,14 +151,18 @@ def _read(root: Path, series: Series, stem: str) -> tuple[Known, ...]:
     return tuple(Known(part.rows, part.bytes, part.footer) for part in parts)
 
 
-def _holes(series: Series, footers: list[Footer], between: Window, rows: int) -> tuple[int, int]:
+def _holes(
+    series: Series, footers: list[Footer], between: Window, rows: int, removed: int
+) -> tuple[int, int]:
     """How many gaps there are between the first and the last row, and how many to be fetched."""
     covered, lost = ledger(footers)
     if series.span:
         between = Window(between.start, between.end + 1)
-        missing = sum(series.count(hole) for hole in subtract([between], covered))
+        missing = sum(
+            series.count(hole) for hole in subtract([between], [*covered, Window(0, removed)])
+        )
         return series.count(between) - rows, missing
-    gaps = find_losses(between, covered, lost, None)
+    gaps = with_removed(series, find_losses(between, covered, lost, None), removed)
     return len(gaps), sum(gap.kind is GapKind.MISSING for gap in gaps)
 
 

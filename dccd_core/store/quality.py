@@ -8,6 +8,7 @@ from dccd_core.models import SECOND, Series, Window
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.footer import ledger
+from dccd_core.store.removed import read_removed
 from dccd_core.store.schemas import Loss, SchemaError
 
 
@@ -46,7 +47,10 @@ def judge(store: DataStore, series: Series, now: int) -> Quality:
     covered, lost = ledger(footers)
     ends = [*covered, *(Window(start, end) for start, end, _ in lost)]
     asked = Window(min(w.start for w in ends), max(w.end for w in ends)) if ends else Window(0, 0)
-    missing = subtract([asked], [*covered, *(Window(start, end) for start, end, _ in lost)])
+    removed = Window(0, read_removed(store.folder(series)))
+    missing = subtract(
+        [asked], [*covered, *(Window(start, end) for start, end, _ in lost), removed]
+    )
     spans = [
         Window(f.first, f.last + 1) for f in footers if f.first is not None and f.last is not None
     ]

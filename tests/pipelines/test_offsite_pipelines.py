@@ -12,10 +12,11 @@ from helpers import BTC_1H, at, table
 from projects import Project, load_location
 from remotes import instead_of_rclone, needs_rclone, tree
 
+from dccd_core import retention
 from dccd_core.models import SECOND, Window
 from dccd_core.store import files
 from dccd_pipelines.keys import asset_key
-from dccd_pipelines.offsite_run import INCIDENT
+from dccd_pipelines.offsite_run import INCIDENT, RETENTION
 
 pytestmark = needs_rclone
 
@@ -217,3 +218,47 @@ def test_validate_warns_of_remotes_and_restore_brings_files_back(
     instead_of_rclone(project.folder / "bin", monkeypatch, "exit 7")
     broken = project.dccd("restore", "--remote", "nas-copy")
     assert (broken.returncode, broken.stderr) == (1, "nas:copy: rclone lsjson: exit code 7\n")
+
+
+def test_old_files_are_removed_by_a_schedule_of_its_own_if_that_is_wanted(
+    project: Project, nas: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "STAYS", 0)
+    monkeypatch.setenv("DCCD_CONFIG", str(project.path))
+    configure(project, "{remote: 'nas:copy'}")
+    assert RETENTION not in load_location().resolve_asset_graph().get_all_asset_keys()
+    text = project.path.read_text().replace("sync_interval", "retention: {ohlc: 7}, sync_interval")
+    project.path.write_text(text)
+    put(project, 0, 10)
+    window = Window(at("2024-01-01"), at("2024-01-02"))
+    rows = table(list(range(*window, HOUR)))
+    project.store.merge(BTC_1H, "2024", rows, [window], "rest")
+    newer = Window(at("2026-01-01"), at("2026-01-02"))
+    rows = table(list(range(*newer, HOUR)))
+    project.store.merge(BTC_1H, "2026", rows, [newer], "rest")
+    location = load_location()
+    schedules = {one.name: one for one in location.schedules or []}
+    assert "offsite_retention_schedule" in schedules
+    with project.instance() as instance:
+        assert run(location, instance, "offsite__retention_job").success
+        kept = latest(instance)
+        assert kept["files"] == 0
+        assert kept["kept"].endswith(f"{BTC_1H.path}/2024.parquet: nas:copy has no equal copy")
+        assert run(location, instance).success
+        assert run(location, instance, "offsite__retention_job").success
+        found = latest(instance)
+    # most hours of 2025 are still to be fetched
+    assert found["removed"] == f"{BTC_1H.path}/2024.parquet"
+    assert found["kept"] == f"{BTC_1H} 2025: is not complete: dccd backfill"
+    assert project.store.existing_periods(BTC_1H) == ["2025", "2026"]
+    shutil.rmtree(nas)
+    with project.instance() as instance:
+        failed = run(location, instance, "offsite__retention_job")
+    assert failed.success, "nothing is old enough, so nothing is asked"
+
+
+def latest(instance: dg.DagsterInstance) -> dict[str, Any]:
+    record = instance.get_latest_materialization_event(RETENTION)
+    assert record is not None
+    assert record.asset_materialization is not None
+    return {k: v.value for k, v in record.asset_materialization.metadata.items()}
