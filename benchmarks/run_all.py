@@ -5,6 +5,7 @@ import time
 
 import archives
 import book_cpu
+import dagster_year
 import definitions
 import inventory
 import journal
@@ -32,6 +33,7 @@ def main() -> int:
         inventory,
         definitions,
         scheduled_run,
+        dagster_year,
         archives,
         requests_needed,
         stream_cpu,

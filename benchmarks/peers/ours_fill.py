@@ -22,7 +22,8 @@ def main() -> None:
     if failed:
         raise RuntimeError(failed[0])
     meter.report(
-        rows=sum(outcome.added for outcome in outcomes), requests=collector.client.requests
+        rows=sum(outcome.added for outcome in outcomes),
+        requests=sum(outcome.requests for outcome in outcomes),
     )
 
 

@@ -17,7 +17,7 @@ from dccd_core.config import ConfigError, load_config
 from dccd_pipelines.location import load_location_config
 from dccd_pipelines.resources import Collectors
 
-OVERVIEW = dg.AssetKey(["health", "overview"])
+HEALTH = {dg.AssetKey(["health", name]) for name in ("overview", "old_runs")}
 # Every asset: key | group | first year | check | pool | kinds | tags. Every schedule: name |
 # cron | zone | status | job: its assets and checks.
 SMALL = """
@@ -30,6 +30,7 @@ binance_ohlc_1d_schedule | 0 0 * * * | UTC | RUNNING | binance_ohlc_1d_job: 1INC
 binance_ohlc_4h_BTC_USDT_schedule | 7 */4 * * * | UTC | RUNNING | binance_ohlc_4h_BTC_USDT_job: BTC-USDT
 binance_ohlc_4h_schedule | 0 */4 * * * | UTC | RUNNING | binance_ohlc_4h_job: ETH-USDT
 health_overview_schedule | 50 0 * * * | UTC | RUNNING | health_overview_job: overview
+old_runs_schedule | 10 1 * * * | UTC | RUNNING | old_runs_job: old_runs
 quality_schedule | 30 0 * * * | UTC | RUNNING | quality_job: 1INCH-USDT:quality BTC-USDT:quality BTC-USDT:quality BTC-USDT:quality ETH-USDT:quality
 """  # noqa: E501
 SMALL_JOBS = (
@@ -45,6 +46,7 @@ binance/ohlc/1m/BTC-USDT | binance/ohlc_1m | 2020 | fresh | quality | binance | 
 binance_ohlc_1h_schedule | 0 * * * * | UTC | RUNNING | binance_ohlc_1h_job: BTC-USDT ETH-USDT
 binance_ohlc_1m_schedule | * * * * * | UTC | RUNNING | binance_ohlc_1m_job: BTC-USDT
 health_overview_schedule | 50 0 * * * | UTC | RUNNING | health_overview_job: overview
+old_runs_schedule | 10 1 * * * | UTC | RUNNING | old_runs_job: old_runs
 quality_schedule | 30 0 * * * | UTC | RUNNING | quality_job: BTC-USDT:quality BTC-USDT:quality ETH-USDT:quality
 """  # noqa: E501
 
@@ -53,7 +55,7 @@ def snapshot(location: dg.Definitions) -> str:
     """All that a user of the catalog chooses by."""
     graph = location.resolve_asset_graph()
     lines = []
-    for key in graph.get_all_asset_keys() - {OVERVIEW}:
+    for key in graph.get_all_asset_keys() - HEALTH:
         node = graph.get(key)
         years = node.partitions_def
         assert isinstance(years, dg.TimeWindowPartitionsDefinition)
@@ -90,7 +92,7 @@ def test_assets_and_schedules_of_a_small_file(
     steps = [
         one
         for one in location.assets or []
-        if isinstance(one, dg.AssetsDefinition) and one.keys != {OVERVIEW}
+        if isinstance(one, dg.AssetsDefinition) and not one.keys <= HEALTH
     ]
     assert sorted((one.op.name, one.can_subset) for one in steps) == [
         ("binance_ohlc_1d", True), ("binance_ohlc_1w", True), ("binance_ohlc_4h", True),
@@ -108,7 +110,7 @@ def test_texts_are_plain_and_say_where_it_comes_from(
     monkeypatch.setenv("DCCD_CONFIG", str(project.path))
     location = load_location()
     graph = location.resolve_asset_graph()
-    nodes = [graph.get(key) for key in graph.get_all_asset_keys() - {OVERVIEW}]
+    nodes = [graph.get(key) for key in graph.get_all_asset_keys() - HEALTH]
     texts = [node.description for node in nodes]
     assert "BTC/USDT 4h candles of Binance spot" in texts
     texts += [schedule.description for schedule in location.schedules or []]
@@ -157,7 +159,7 @@ def test_a_thousand_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     )
     monkeypatch.setenv("DCCD_CONFIG", str(tmp_path / "config.yml"))
     location = load_location()
-    assert len(location.resolve_asset_graph().get_all_asset_keys() - {OVERVIEW}) == 1_000
+    assert len(location.resolve_asset_graph().get_all_asset_keys() - HEALTH) == 1_000
     schedule, *_ = location.schedules or []
     assert isinstance(schedule, dg.ScheduleDefinition)
     job = location.resolve_job_def(schedule.job_name)

@@ -128,7 +128,7 @@ def test_the_lineage_shows_what_is_built_from_what(
         key.to_user_string(): sorted(one.to_user_string() for one in graph.get(key).parent_keys)
         for key in graph.get_all_asset_keys()
     }
-    assert parents.pop("health/overview") == []
+    assert parents.pop("health/overview") == parents.pop("health/old_runs") == []
     assert parents == {
         "binance/ohlc/10h/BTC-USDT": ["binance/ohlc/2h/BTC-USDT"],
         "binance/ohlc/2h/BTC-USDT": [],
@@ -146,6 +146,7 @@ def test_the_lineage_shows_what_is_built_from_what(
         jobs[schedule.name] = (schedule.cron_schedule, keys)
     assert jobs.pop("quality_schedule")[0] == "30 0 * * *"
     assert jobs.pop("health_overview_schedule") == ("50 0 * * *", ["health/overview"])
+    assert jobs.pop("old_runs_schedule") == ("10 1 * * *", ["health/old_runs"])
     assert jobs == {
         "binance_ohlc_10h_schedule": (
             "0 */2 * * *",
