@@ -17,6 +17,7 @@ from dccd_core.joblog import Logs
 from dccd_core.store.files import write_bytes
 from dccd_pipelines.child import Child
 from dccd_pipelines.instance import dagster_home
+from dccd_pipelines.leftovers import end_leftovers, note_processes
 from dccd_pipelines.ports import free_port, is_free, listens
 from dccd_pipelines.program_watch import Watch
 from dccd_pipelines.signals import stop_signals
@@ -38,7 +39,10 @@ def supervise(config: Config, host: str, port: int, say: Callable[[str], None]) 
 
     ConfigError if another supervisor works on the same data path, or the port is taken.
     """
+    noted = config.settings.data_path / ".dccd" / "start.json"
     with _alone(config.settings.data_path / ".dccd" / "locks" / "start.lock"):
+        if left := end_leftovers(noted, GRACE):
+            say(f"An earlier dccd start was killed; ended what it left: {left} of its programs")
         if not is_free(host, port):
             raise ValueError(f"the UI cannot listen on {host}:{port}; choose another --port")
         children = _children(config, host, port)
@@ -48,13 +52,15 @@ def supervise(config: Config, host: str, port: int, say: Callable[[str], None]) 
             for child in children:
                 child.heard = heard
                 child.start()
+                _note(noted, children)
                 _await_port(child, stop)
             say(f"Dagster's UI: http://{host}:{port}   (Ctrl-C stops everything)")
             watch = Watch(config, children)
             Thread(target=watch.run, args=(stop,), daemon=True).start()
             while not stop.wait(0.5):
-                for child in children:
-                    _tend(child, say)
+                started = [child for child in children if _tend(child, say)]
+                if started:
+                    _note(noted, children)
             say("Stopping …")
             _stop(children)
     say("Stopped.")
@@ -82,14 +88,21 @@ def _await_port(child: Child, stop: Event) -> None:
             return
 
 
-def _tend(child: Child, say: Callable[[str], None]) -> None:
+def _note(path: Path, children: list[Child]) -> None:
+    note_processes(path, [child.process.pid for child in children if child.process])
+
+
+def _tend(child: Child, say: Callable[[str], None]) -> bool:
+    """Start a child again when it has died and its time has come; whether that was now."""
     code = child.died()
     if code is not None:
         wait = child.put_off()
         child.trouble = f"ended with code {code}"
         say(f"{child.name} {child.trouble}; it is started again in {wait:.0f} s")
-    if child.process is None and time.monotonic() >= child.due:
+    due = child.process is None and time.monotonic() >= child.due
+    if due:
         child.start()
+    return due
 
 
 def _children(config: Config, host: str, port: int) -> list[Child]:

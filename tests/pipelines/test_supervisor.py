@@ -76,22 +76,39 @@ def test_start_serves_restarts_and_stops(project: Project) -> None:
         settings=f", ui_port: {port}",
     )
     log = project.folder / "log"
+    left = kill_in_the_middle(project)
     with log.open("w") as file, project.start("start", stdout=file, stderr=file) as process:
         try:
             _drive(project, process.pid, port)
+            assert [pid for pid in left if alive(pid)] == [], "what was killed left nothing"
             everyone = children(process.pid)
             assert len(everyone) >= 3
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=10) == 0, log.read_text()
-            left = {pid: command for pid, command in everyone.items() if alive(pid)}
-            assert left == {}
+            stays = {pid: command for pid, command in everyone.items() if alive(pid)}
+            assert stays == {}
         finally:
             if process.poll() is None:
                 process.terminate()
     said = log.read_text()
+    assert re.search(r"An earlier dccd start was killed; ended what it left: \d of its", said)
     assert f"Dagster's UI: http://127.0.0.1:{port}" in said
     assert re.search(r"daemon ended with code -9; it is started again in \d+ s", said)
     assert said.rstrip().endswith("Stopped.")
+
+
+def kill_in_the_middle(project: Project) -> list[int]:
+    """What runs on of a `dccd start` that was killed."""
+    noted = project.store.private / "start.json"
+    with (
+        (project.folder / "killed").open("w") as file,
+        project.start("start", stdout=file, stderr=file) as process,
+    ):
+        until(noted.exists, "the first program")
+        found = list(children(process.pid))
+        process.kill()
+    assert any(map(alive, found))
+    return found
 
 
 def _drive(project: Project, pid: int, port: int) -> None:
@@ -100,7 +117,7 @@ def _drive(project: Project, pid: int, port: int) -> None:
     until(lambda: ask(port, assets).get("assetNodes"), "the UI with its assets")
     nodes: Any = ask(port, assets)["assetNodes"]
     paths = ["/".join(node["assetKey"]["path"]) for node in nodes]
-    assert sorted(paths) == ["binance/ohlc/1d/BTC-USDT", "health/overview"]
+    assert sorted(paths) == ["binance/ohlc/1d/BTC-USDT", "health/old_runs", "health/overview"]
 
     second = project.dccd("start", "--port", str(free_port()))
     assert second.returncode == 1

@@ -128,13 +128,14 @@ def test_a_signal_ends_it_well_with_everything_on_disk(
     assert "ERROR" not in said(config)
 
 
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.soak)])
 def test_killed_at_random_moments_it_loses_nothing_that_rest_has(
-    tmp_path: Path, box: Sandbox
+    tmp_path: Path, box: Sandbox, kills: int
 ) -> None:
     config = write_config(tmp_path, box, "BTC/USDT", "ETH/USDT", channels="[trades, book]")
     dice = random.Random(3)
     data = tmp_path / "data"
-    for _ in range(5):
+    for _ in range(kills):
         with service(config) as process:
             wait(lambda: live(config, "BTC/USDT", "ETH/USDT"), "not live")
             time.sleep(dice.uniform(0.2, 1.5))

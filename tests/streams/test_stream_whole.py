@@ -7,10 +7,9 @@ import pytest
 from sandbox_lab import STREAMS, Place, Whole, recording, sandbox
 from stream_lab import wait
 
-from dccd_core.models import Channel
+from dccd_core.models import SECOND, Channel
 from dccd_sandbox import Rule, StreamFault
 
-CLEAN_MINUTES = 4
 CHECKED = 8
 
 
@@ -75,29 +74,31 @@ def check(place: Place, whole: Whole) -> None:
     assert place.deltas(whole.begin, whole.end) > CHECKED
 
 
-@pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+@pytest.fixture(scope="module", params=[4, pytest.param(10, marks=pytest.mark.soak)])
+def clean(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Whole]:
     """Some minutes of all exchanges without a fault."""
     with (
         sandbox(speed=20) as box,
         recording(box, tmp_path_factory.mktemp("clean"), list(STREAMS)) as whole,
     ):
         whole.wait_live()
-        whole.run(CLEAN_MINUTES * 60)
+        whole.run(request.param * 60)
         whole.finish()
         yield whole
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_minutes_of_an_exchange_arrive_complete(clean: Whole, name: str) -> None:
-    place = clean.places[name]
+    place, minutes = clean.places[name], (clean.end - clean.begin) // (60 * SECOND)
     check(place, clean)
     last = place.last_trade(clean.begin, clean.end)
     stored, truth = place.trades(clean.begin, last)
-    assert len(stored) == len(truth) > 100 * CLEAN_MINUTES
+    assert len(stored) == len(truth) > 100 * minutes
     assert place.lost_seconds(Channel.TRADES, clean.begin, last) == 0
     assert place.lost_seconds(Channel.BOOK_DELTAS, clean.begin, last) == 0
-    assert place.candles(clean.begin, clean.end) >= CLEAN_MINUTES - 2
+    assert place.candles(clean.begin, clean.end) >= minutes - 2
 
 
 @pytest.mark.parametrize(
