@@ -1,57 +1,27 @@
 """The webhook: what arrives, what waits, and that its address is told to nobody."""
 
-import json
 import logging
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from slack import SECRET, Slack
 
 from dccd_core.alerts import Alerter, Webhook, send_test, ui_address
 from dccd_core.config import Config
 from dccd_core.incidents import Condition, Kind, Register, State
 
 JOB = {"exchange": "binance", "pairs": ["BTC/USDT"], "span": "1h"}
-SECRET = "T0P5ECRET-hunter2"
 BTC = Condition(kind=Kind.JOB, subject="binance_ohlc_1h_job", text="3 runs in a row failed")
-
-
-class Slack:
-    """A webhook on this machine. `status` is what it answers."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-        self.status = 200
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if outer.status == 200:
-                    outer.messages.append(json.loads(body)["text"])
-                self.send_response(outer.status)
-                self.send_header("Location", "/elsewhere")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/services/{SECRET}"
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
 
 @pytest.fixture
 def slack() -> Iterator[Slack]:
     found = Slack()
     yield found
-    found.server.shutdown()
-    found.server.server_close()
+    found.close()
 
 
 def config_of(data: Path, url: str | None, **alerts: Any) -> Config:

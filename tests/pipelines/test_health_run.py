@@ -1,17 +1,14 @@
 """The health sensor on Dagster's own records, with a webhook on this machine."""
 
-import json
 import sqlite3
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 from projects import Project, load_location
+from slack import SECRET, Slack
 
 from dccd_core.config import Config, load_config
 from dccd_core.incidents import Register
@@ -25,39 +22,23 @@ from dccd_sandbox import Sandbox
 
 BTC = Series.parse("binance/ohlc/1d/BTC-USDT")
 JOB = "binance_ohlc_1d_job"
-SECRET = "T0P5ECRET-hunter2"
 
 
 @pytest.fixture
-def slack() -> Iterator[ThreadingHTTPServer]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            self.server.messages.append(json.loads(body)["text"])  # type: ignore[attr-defined]
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.messages = []
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def slack() -> Iterator[Slack]:
+    found = Slack()
+    yield found
+    found.close()
 
 
-def write(project: Project, slack: Any, more: str = "") -> Config:
+def write(project: Project, slack: Slack, more: str = "") -> Config:
     config = project.write("pairs: [BTC/USDT], span: 1d, start: 2024-12-01")
-    url = f"http://127.0.0.1:{slack.server_address[1]}/services/{SECRET}"
     with project.path.open("a") as file:
-        file.write(f"alerts: {{webhook_url: '{url}', max_consecutive_errors: 2}}\n{more}")
+        file.write(f"alerts: {{webhook_url: '{slack.url}', max_consecutive_errors: 2}}\n{more}")
     return load_config(config.path)
 
 
-def heads(slack: Any) -> list[str]:
+def heads(slack: Slack) -> list[str]:
     return [one.splitlines()[0] for one in slack.messages]
 
 
@@ -72,7 +53,7 @@ def end_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> None:
 
 
 def test_an_alert_after_exactly_so_many_failures_and_one_at_the_end(
-    project: Project, slack: Any
+    project: Project, slack: Slack
 ) -> None:
     config = write(project, slack)
     with project.instance() as instance:
@@ -101,7 +82,7 @@ def test_an_alert_after_exactly_so_many_failures_and_one_at_the_end(
 
 
 def test_a_copy_that_fails_is_told_of_at_once_in_its_own_words(
-    project: Project, slack: Any
+    project: Project, slack: Slack
 ) -> None:
     config = write(project, slack)
 
@@ -122,7 +103,7 @@ def test_a_copy_that_fails_is_told_of_at_once_in_its_own_words(
     assert "|offsite_nas_job>*\nrclone is not installed\n" in alert
 
 
-def test_a_failed_check_is_an_incident_until_it_passes(project: Project, slack: Any) -> None:
+def test_a_failed_check_is_an_incident_until_it_passes(project: Project, slack: Slack) -> None:
     config = write(project, slack)
     keys = [dg.AssetCheckKey(asset_key(BTC), "quality")]
     with project.instance() as instance:
@@ -157,7 +138,7 @@ def test_a_failed_check_is_an_incident_until_it_passes(project: Project, slack: 
 
 
 def test_the_sensors_and_the_page_of_a_location(
-    project: Project, slack: Any, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+    project: Project, slack: Slack, box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole location: what the sensors say, and that no secret is anywhere."""
     config = write(
@@ -195,7 +176,7 @@ def test_the_sensors_and_the_page_of_a_location(
     assert SECRET not in repr(location.metadata)
 
 
-def test_freshness_is_told_when_it_changes(project: Project, slack: Any) -> None:
+def test_freshness_is_told_when_it_changes(project: Project, slack: Slack) -> None:
     config = write(project, slack)
     found = observer_of(config).freshness(1.0)
     events, cursor = changed_checks(found, None)
@@ -207,7 +188,9 @@ def test_freshness_is_told_when_it_changes(project: Project, slack: Any) -> None
     assert len(changed_checks(found, "of another version")[0]) == 1
 
 
-def test_a_dead_service_that_is_started_again_is_told_of_once(project: Project, slack: Any) -> None:
+def test_a_dead_service_that_is_started_again_is_told_of_once(
+    project: Project, slack: Slack
+) -> None:
     more = "stream_jobs: [{exchange: binance, pairs: [ETH/USDT], channels: [book]}]"
     config = write(project, slack, more)
     data = config.settings.data_path
@@ -227,7 +210,7 @@ def test_a_dead_service_that_is_started_again_is_told_of_once(project: Project, 
         ]
 
 
-def test_databases_of_dagster_hold_no_secret(project: Project, slack: Any) -> None:
+def test_databases_of_dagster_hold_no_secret(project: Project, slack: Slack) -> None:
     config = write(project, slack)
     with project.instance() as instance:
         end_run(instance, dg.DagsterRunStatus.FAILURE)
