@@ -1,7 +1,9 @@
 """What does a trade cost, from the socket to durable daily Parquet?
 
 All clients read the same messages of one local server. Saturated: as fast as they are read. Paced:
-2,000 a second over all connections. cryptofeed stores through a callback that is not crash safe.
+2,000 a second over all connections, for half a minute. cryptofeed stores through a callback that is
+not crash safe. The bytes are of the sandbox's market, whose amounts are never round; those of more
+usual trades are measured by parquet_trades.py.
 """
 
 import sys
@@ -31,6 +33,7 @@ PEERS["cryptofeed"] = ("cryptofeed==2.4.1", "pyarrow==21.0.0", "uvloop==0.22.1")
 RUNS = {OURS: ("ours_stream", None), CRYPTOFEED: ("cryptofeed_stream", "cryptofeed"),
         DCCD: ("dccd_stream", "dccd")}  # fmt: skip
 PACED = 2_000.0
+HALF_A_MINUTE = 60_000
 
 
 def measure(options: Options) -> list[Aim]:
@@ -43,7 +46,9 @@ def measure(options: Options) -> list[Aim]:
     size: dict[str, float] = {}
     with Sandbox(settings, process=True) as box:
         for paced in (False, True):
-            total = messages // 4 if paced else messages
+            total = messages
+            if paced:
+                total = messages // 4 if options.small else HALF_A_MINUTE
             for connections in counts:
                 variants = {
                     name: partial(_run, box, name, connections, total, paced) for name in RUNS
@@ -88,12 +93,12 @@ def _aims(
 ) -> list[Aim]:
     aims = []
     for paced, kind in ((False, "saturated"), (True, "2,000/s")):
-        ours = cost[OURS, 1, paced]
         for peer, wanted in ((CRYPTOFEED, 1.6), (DCCD, 4.0)):
-            ratio = cost[peer, 1, paced] / ours
-            what = f"{kind}, 1 connection: cheaper than {peer}"
-            aims.append(Aim(what, f"≥ {wanted} ×", f"{ratio:.1f} ×", ratio >= wanted))
-        grown = cost[OURS, counts[-1], paced] / ours
+            ratios = [cost[peer, n, paced] / cost[OURS, n, paced] for n in counts]
+            what = f"{kind}, {', '.join(map(str, counts))} connections: cheaper than {peer}"
+            measured = ", ".join(f"{ratio:.1f}" for ratio in ratios)
+            aims.append(Aim(what, f"≥ {wanted} ×", f"{measured} ×", min(ratios) >= wanted))
+        grown = cost[OURS, counts[-1], paced] / cost[OURS, 1, paced]
         what = f"{kind}: {counts[-1]} connections against one"
         aims.append(Aim(what, "≤ 1.5 ×", f"{grown:.2f} ×", grown <= 1.5))
     part = size[OURS] / size[DCCD]

@@ -16,17 +16,15 @@ from dccd_streams.feed import Feed
 from dccd_streams.link import Link
 from dccd_streams.links import Links
 from dccd_streams.pacing import Pacing
+from dccd_streams.shared_reader import ENOUGH, SharedReader
 from dccd_streams.timing import Timing
 from dccd_streams.transport import Disconnected, Refused, Transport
 
 log = logging.getLogger(__name__)
 
-_BATCH = 2_000  # frames that are decoded at once, for the sake of memory
-# A wake-up costs more than a message. Where they come sooner than every _LONG_NAP seconds, but not
-# _MANY at once, a few are waited for; `received` is late by so much then.
-_SHORT_NAP, _LONG_NAP = 0.01, 0.025
-_FEW = 4
-_MANY = 200
+_BATCH = ENOUGH  # frames that are decoded at once, for the sake of memory
+# Seconds from one message to the next between which the shared reader is the cheaper one.
+_FAST, _SLOW = 0.00005, 0.025
 
 
 class Owner(Protocol):
@@ -35,6 +33,7 @@ class Owner(Protocol):
     live: Live
     timing: Timing
     stopping: threading.Event
+    reader: SharedReader
 
     def url(self, path: str) -> str:
         """Where to connect."""
@@ -203,24 +202,25 @@ class Connection:
         frames: list[Frame] = []
         born = time.monotonic()
         due, self._ping_due = born + tick, born
-        before = born
+        now, pause = born, tick
         while not self._ending.is_set():
+            before, held = now, len(frames)
             try:
-                new = self._transport.receive(tick)
+                if _FAST < pause < _SLOW:
+                    self._owner.reader.read(self._transport, frames, due)
+                else:
+                    frames += self._transport.receive(tick)
             except Disconnected as error:
                 links.take(frames)
                 return str(error)
-            frames += new
             now = time.monotonic()
+            pause = (now - before) / max(1, len(frames) - held)
             if now >= due or len(frames) >= _BATCH:
                 cause = links.take(frames) or links.check(now) or self._look_after(now, born)
                 frames, due = [], now + tick
                 if cause:
                     return cause
             self._send_due()
-            if 0 < len(new) < _MANY:
-                _nap((now - before) / len(new))
-            before = now
         links.take(frames)
         return self._cause
 
@@ -279,11 +279,3 @@ class Connection:
         if self._links is None:
             raise Disconnected("not connected")
         return self._links
-
-
-def _nap(pause: float) -> None:
-    """Let a few more messages come, where one comes each `pause` seconds."""
-    if pause < _LONG_NAP:
-        nap = _SHORT_NAP if _FEW * pause < _SHORT_NAP else _LONG_NAP
-        # to a multiple of it: threads that wake together cost a quarter less than one by one
-        time.sleep(nap - time.monotonic() % nap)

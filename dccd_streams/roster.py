@@ -19,6 +19,7 @@ from dccd_streams.candle_feed import CandleFeed
 from dccd_streams.feed import Feed
 from dccd_streams.recorder import Recorder
 from dccd_streams.resume import read_left
+from dccd_streams.shared_reader import SharedReader
 from dccd_streams.tasks import Output, Task
 from dccd_streams.timing import Timing
 from dccd_streams.trade_feed import TradeFeed
@@ -46,6 +47,7 @@ class Roster:
     ) -> None:
         self._config, self._store, self._recorder = config, store, recorder
         self._timing, self._make_transport = timing, make_transport
+        self._reader = SharedReader()
         self._lock = threading.RLock()
         self._venues: dict[str, Venue] = {}
         self._feeds: dict[FeedKey, Feed] = {}
@@ -103,13 +105,19 @@ class Roster:
         for venue in venues:
             venue.stopping.set()
         ended = [venue.stop(deadline) for venue in venues]
+        self._reader.close()
         return all(ended)
 
     def _venue(self, name: str) -> Venue:
         with self._lock:
             if name not in self._venues:
                 self._venues[name] = Venue(
-                    self._config, name, self._timing, self._recorder.may_write, self._make_transport
+                    self._config,
+                    name,
+                    self._timing,
+                    self._recorder.may_write,
+                    self._reader,
+                    self._make_transport,
                 )
             return self._venues[name]
 

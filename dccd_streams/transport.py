@@ -132,7 +132,7 @@ class SocketTransport:
                 reader.messages(found)
                 if not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
                     break
-        except (TimeoutError, ssl.SSLWantReadError):
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
             pass  # nothing came, or half a TLS record: the rest is read next time
         except OSError as error:
             self._end = f"the connection broke: {_plain(error)}"
