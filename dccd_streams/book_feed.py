@@ -145,8 +145,11 @@ class BookFeed(Feed):
         if self._undated:
             self._begin(moment)
             return
-        done += applied
         self._coverage.see(moment)
+        if self._whole_due:
+            done += applied
+        else:
+            self._write_whole(book)
 
     def _activate(self, link: "Link", change: BookChange) -> None:
         """Write what this link's book gives from now on; `change` made it what it is."""
@@ -167,6 +170,9 @@ class BookFeed(Feed):
             self._broken = None
             self._mark(Loss(start, max(start + 1, moment), cause))
             self.tally.gaps += 1
+        if self._active is not None and self._active.book is not None:
+            # at once: a row that is due in the same batch is of a book that the changes lead to
+            self._write_whole(self._active.book)
 
     def _hand_over(self, cause: str) -> None:
         """The active link's book is gone: another link has one, or there is none now."""
@@ -225,7 +231,7 @@ class BookFeed(Feed):
             self.tally.lag = (self._received - self._coverage.newest) / SECOND
         if self.changes is None or self._undated:
             return
-        if done and self._whole_due:
+        if done:
             self._journal.append_deltas(self.changes, done)
             self.tally.count(len(done), done[-1].time or done[-1].received, done[-1].received)
         if self._whole_due <= (self._coverage.newest or 0):
