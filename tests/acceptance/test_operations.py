@@ -94,13 +94,12 @@ class Collector:
         return any(path.endswith(".parquet") for path in tree(place))
 
 
-def break_things(box: Sandbox, dav: WebDav) -> None:
-    """A silent stream, an exchange that answers 500, a remote that is away."""
+def break_things(box: Sandbox) -> None:
+    """A silent stream, an exchange that answers 500."""
     box.set_stream_faults(
         StreamFault("stall", "/binance/", "trades", symbol="BTCUSDT", count=None),
     )
     box.set_faults(Rule("5xx", path="/binance/api/v3/klines"))
-    dav.stop()
 
 
 def mend_things(box: Sandbox, dav: WebDav) -> None:
@@ -143,7 +142,9 @@ def _drive(found: Collector, box: Sandbox, dav: WebDav) -> None:
     until(lambda: found.copied(found.disk) and found.copied(dav.folder), "copies")
     assert slack.messages == []
 
-    break_things(box, dav)
+    dav.stop()  # first: a copy is tried when there is something new
+    until(lambda: found.heard(OPENED, "copy failed") == 1, f"copy failed: {slack.messages}")
+    break_things(box)
     for what in BROKEN:
         until(lambda what=what: found.heard(OPENED, what) == 1, f"{what}: {slack.messages}")
     [job] = [one for one in slack.messages if "job failed:" in one]
