@@ -27,7 +27,7 @@ class _Loan:
 
 
 class SharedReader:
-    """Reads what is lent to it, every few milliseconds. Its thread starts with the first loan.
+    """Reads what is lent to it, every few milliseconds, in a thread of its own.
 
     A transport is lent for the time of one `read`: two threads never use it at once.
     """
@@ -35,8 +35,9 @@ class SharedReader:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._new: list[_Loan] = []
-        self._thread: threading.Thread | None = None
         self._closed = False
+        self._thread = threading.Thread(target=self._run, name="stream-read", daemon=True)
+        self._thread.start()
 
     def read(self, transport: Transport, frames: list[Frame], until: float) -> None:
         """Sleep until a moment of the monotonic clock, and append what comes meanwhile.
@@ -47,9 +48,6 @@ class SharedReader:
         with self._condition:
             if self._closed:
                 return
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="stream-read", daemon=True)
-                self._thread.start()
             self._new.append(loan)
             self._condition.notify()
         loan.over.wait()
@@ -61,8 +59,7 @@ class SharedReader:
         with self._condition:
             self._closed = True
             self._condition.notify()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
 
     def _run(self) -> None:
         loans: list[_Loan] = []

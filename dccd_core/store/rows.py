@@ -226,16 +226,18 @@ def _another(channel: Channel, rows: pa.Table, versions: _Versions) -> Mask:
 
 def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Mask:
     """Where two columns of equal length differ; null equals null."""
-    unequal = pc.fill_null(pc.not_equal(left, right), True)
-    both_null = pc.and_(pc.is_null(left), pc.is_null(right))
-    return numbers(pc.and_not(unequal, both_null).cast(pa.uint8()), np.uint8).astype(np.bool_)
+    one_is_null = pc.xor(pc.is_null(left), pc.is_null(right))
+    unequal = pc.coalesce(pc.not_equal(left, right), one_is_null)
+    return numbers(unequal.cast(pa.uint8()), np.uint8).astype(np.bool_)
 
 
 _NEVER = np.iinfo(np.int64).max
+# pc.fill_null would import pandas
+_NEVER_RECEIVED = array(np.array([_NEVER]))[0]
 
 
 def _receipts(rows: pa.Table) -> Integers:
-    return integers(pc.fill_null(rows.column("received").cast(pa.int64()), _NEVER))
+    return integers(pc.coalesce(rows.column("received").cast(pa.int64()), _NEVER_RECEIVED))
 
 
 def _sooner(rows: pa.Table, versions: _Versions) -> Mask:
