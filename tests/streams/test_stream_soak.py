@@ -71,11 +71,11 @@ def test_it_stays_as_large_as_it_is(tmp_path: Path, minutes: float) -> None:
         with service(config) as process:
             wait(lambda: live(config, *PAIRS), "not live")
             found = record(process.pid, minutes * 60, disturb)
+            told = [f"{one.memory / 1e6:.0f} MB {one.threads} {one.files}" for one in found]
+            (tmp_path / "samples.txt").write_text("\n".join(told) + "\n")
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
         warm, end = found[40:60], found[-20:]
-        told = [f"{one.memory / 1e6:.0f} MB {one.threads} {one.files}" for one in found]
-        (tmp_path / "samples.txt").write_text("\n".join(told) + "\n")
         for what in ("threads", "files"):
             before, after = (median(getattr(one, what) for one in part) for part in (warm, end))
             # one more of each while a connection is made anew
