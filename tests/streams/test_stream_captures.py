@@ -16,7 +16,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 from dccd_core.exchanges import load
 from dccd_core.exchanges.base import Answer, Instrument, Request
-from dccd_core.exchanges.live import BookChange, Inbox, Live, Subscription
+from dccd_core.exchanges.live import BookChange, Frame, Inbox, Live, Subscription
 from dccd_core.exchanges.trades import Depth
 from dccd_core.models import Channel, Series, Symbol
 from dccd_core.store.books import Ladder, replay
@@ -91,14 +91,18 @@ def kraken_futures() -> list[Instrument]:
     return [Instrument(Symbol(name, "USD", "PERP"), name, trading=True) for name in names]
 
 
-def as_it_was(texts: list[str]) -> list[str]:
-    return texts
+Said = list[tuple[int, str]]
 
 
-def okx_of_today(texts: list[str]) -> list[str]:
+def as_it_was(said: Said) -> Said:
+    return said
+
+
+def okx_of_today(then: Said) -> Said:
     """With the numbers that OKX added since, and trades of the channel that sums nothing."""
     number, said = defaultdict[str, int](int), []
-    for one in map(json.loads, texts):
+    for moment, text in then:
+        one = json.loads(text)
         if "data" not in one:
             continue  # an answer of then, without the id of the question
         arg, name = one["arg"], one["arg"]["instId"]
@@ -108,7 +112,7 @@ def okx_of_today(texts: list[str]) -> list[str]:
             one["data"][0] |= {"prevSeqId": before, "seqId": number[name]}
         if arg["channel"] == "trades":
             arg["channel"] = "trades-all"
-        said.append(json.dumps(one))
+        said.append((moment, json.dumps(one)))
     return said
 
 
@@ -123,12 +127,13 @@ class Case:
     trades: int
     changes: int
     books: str = ""
-    today: Callable[[list[str]], list[str]] = as_it_was
+    today: Callable[[Said], Said] = as_it_was
 
-    def texts(self) -> list[str]:
-        """What the exchange said, but what we never ask for."""
-        said = [json.dumps(one["msg"]) for one in lines(self.file) if one["dir"] == "in"]
-        return self.today([text for text in said if self.unwanted not in text[:90]])
+    def said(self) -> Said:
+        """What the exchange said and when, but what we never ask for."""
+        heard = [one for one in lines(self.file) if one["dir"] == "in"]
+        said = [(int(one["t"] * 1e6), json.dumps(one["msg"])) for one in heard]
+        return self.today([one for one in said if self.unwanted not in one[1][:90]])
 
 
 CASES = {
@@ -160,15 +165,17 @@ CASES = {
 }
 
 
-def heard(url: str, name: str, instruments: list[Instrument]) -> Inbox:
-    """All that a session reads of a real connection, until the server closes it."""
+def heard(url: str, name: str, instruments: list[Instrument], moments: list[int]) -> Inbox:
+    """All that a session reads of a real connection, as if received at these moments, until the
+    server closes it."""
     session, transport, inbox = live(name).session(), SocketTransport(), Inbox()
-    feeds = (Channel.TRADES, Channel.BOOK)
+    feeds, then = (Channel.TRADES, Channel.BOOK), iter(moments)
     session.subscribe([Subscription(one, feed, depth=100) for one in instruments for feed in feeds])
     transport.connect(url, None)
     try:
         while True:
-            session.read_all(transport.receive(1.0), inbox)
+            frames = transport.receive(1.0)
+            session.read_all([Frame(one.payload, next(then)) for one in frames], inbox)
     except Disconnected as end:
         assert "closed with code 1000" in str(end)  # noqa: PT017 - it ends so, it always raises
     finally:
@@ -208,8 +215,9 @@ def kept(
 def test_a_recorded_connection_is_stored_whole(tmp_path: Path, name: str) -> None:
     case = CASES[name]
     instruments = case.instruments()
-    with server(case.texts()) as url:
-        inbox = heard(url, name, instruments)
+    said = case.said()
+    with server([text for _, text in said]) as url:
+        inbox = heard(url, name, instruments, [moment for moment, _ in said])
     assert (inbox.bad, inbox.lost, inbox.reconnect) == ([], [], None)
     store = DataStore(tmp_path)
     journal = JournalWriter(store.journal)
