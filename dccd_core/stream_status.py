@@ -19,7 +19,7 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     `last_message` and `last_row` are unix seconds, of receipt and of the exchange. `lag` is the
     seconds between the two of the newest row. `gaps` counts holes since the service began, `lost`
     those of them that nothing could fill, `healed` rows that were fetched by REST. `silent_since`
-    is set while data is overdue.
+    is set while data is overdue, or for a minute there has been no connection or no book.
     """
 
     key: str

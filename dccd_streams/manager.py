@@ -196,7 +196,7 @@ class StreamManager:
         return {n for n in names if old.exchange_settings(n) != config.exchange_settings(n)}
 
     def _start(self, key: str, job: StreamJob, pair: str, channels: tuple[Channel, ...]) -> None:
-        task = Task(key, job, pair, channels)
+        task = Task(key, job, pair, channels, patience=self.timing.down)
         self._tasks[key] = task
         if self._roster is not None:
             self._roster.attach(task)

@@ -1,5 +1,6 @@
 """A task: one pair of a job and its channels, and the feeds that it needs."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -12,8 +13,10 @@ from dccd_core.models import Channel, Series, Symbol, span_label
 from dccd_core.stream_status import StreamStatus
 from dccd_streams.book_feed import BookFeed
 from dccd_streams.feed import Feed
+from dccd_streams.timing import Timing
 
 _MICROSECOND = 1e-6
+_AS_IT_IS = ("live", "put_aside", "stopped")  # states that are no waiting for another
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,11 @@ class Output:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """A pair of a job that is to run. `outputs` are attached once its market is known."""
+    """A pair of a job that is to run. `outputs` are attached once its market is known.
+
+    What is not there for longer than `patience` seconds is silent, whatever keeps it away; `well`
+    is when it was there last.
+    """
 
     key: str
     job: StreamJob
@@ -37,6 +44,8 @@ class Task:
     problem: str | None = None
     refused: bool = False
     stopped: bool = False
+    patience: float = Timing().down
+    well: float = field(default_factory=time.monotonic)
 
     @property
     def symbol(self) -> Symbol:
@@ -72,6 +81,12 @@ class Task:
         lags = [tally.lag for tally in tallies if tally.lag is not None]
         silent = [tally.silent_since for tally in tallies if tally.silent_since is not None]
         problems = [tally.problem for tally in tallies if tally.problem]
+        state, now = self._state(feeds), time.monotonic()
+        if state in _AS_IT_IS:
+            self.well = now
+        elif now - self.well > self.patience:
+            state = "silent"
+            silent = silent or [time.time() - (now - self.well)]
         return StreamStatus(
             key=self.key,
             exchange=self.job.exchange,
@@ -79,7 +94,7 @@ class Task:
             channels=[str(channel) for channel in self.channels],
             time_step=self.job.time_step,
             running=not self.stopped,
-            state=self._state(feeds),
+            state=state,
             problem=self.problem or "; ".join(problems) or None,
             last_message=max(heard) * _MICROSECOND if heard else None,
             last_row=max(rows) * _MICROSECOND if rows else None,
