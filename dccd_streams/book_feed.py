@@ -167,6 +167,9 @@ class BookFeed(Feed):
             self._broken = None
             self._mark(Loss(start, max(start + 1, moment), cause))
             self.tally.gaps += 1
+        if self._active is not None and self._active.book is not None:
+            # now, not with what else came in this tick: rows and coverage begin here too
+            self._write_whole(self._active.book)
 
     def _hand_over(self, cause: str) -> None:
         """The active link's book is gone: another link has one, or there is none now."""
