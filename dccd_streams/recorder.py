@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from dccd_core.models import DAY
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.fold import fold
 from dccd_core.store.journal import JournalWriter
@@ -46,7 +47,8 @@ class Recorder:
         self._stopping = threading.Event()
         self._fold_now = threading.Event()
         self._written = 0
-        self._day = _today()
+        # yesterday: a service that did not run may not have closed it
+        self._day = _today(timing.day_grace + DAY)
         self._threads = [
             threading.Thread(target=self._guard, args=(run,), name=name, daemon=True)
             for run, name in ((self._tick_loop, "stream-journal"), (self._fold_loop, "stream-fold"))
@@ -178,11 +180,15 @@ class Recorder:
         self._close_day()
 
     def _close_day(self) -> None:
-        """Close the day that has ended, once; a clock that is set back closes none."""
+        """Close the day that has ended, once; a clock that is set back closes none.
+
+        Not before the streams are there, who are asked what belongs to it.
+        """
         day = _today(self._timing.day_grace)
-        if day > self._day:
+        if self.ready.is_set() and day != self._day:
             closed, self._day = self._day, day
-            self._day_closed(closed)
+            if day > closed:
+                self._day_closed(closed)
 
 
 def _today(grace: float = 0.0) -> str:

@@ -39,11 +39,13 @@ was sent, so that a row may lack what happened since the message before it."""
 UNDATED = {"bitfinex"}
 """Whose books have no time: rows are of the time of receipt, which is not the sandbox's."""
 SPEED = 10
+LONG = 60.0
+"""Seconds that all exchanges at once may take, on a slow machine."""
 QUICK = Timing(
     tick=0.05,
     acknowledge=1.0,
-    quiet_least=1.0,
-    quiet_most=3.0,
+    quiet_least=2.0,  # well above `settle`, also where a machine is slow
+    quiet_most=5.0,
     settle=0.6,
     backoff_first=0.05,
     backoff_most=0.5,
@@ -324,7 +326,7 @@ class Whole:
     end: int = 0
 
     def wait_live(self) -> None:
-        wait(lambda: self.states() == {"live"}, "not all tasks are live")
+        wait(lambda: self.states() == {"live"}, "not all tasks are live", LONG)
         self.begin = self.box.now() * 1_000
 
     def states(self) -> set[str]:
@@ -345,7 +347,7 @@ class Whole:
         self.box.set_clock(self.box.now(), frozen=True)
         self.end = self.box.now() * 1_000
         try:
-            wait(lambda: not self.open_holes(), "holes stay open")
+            wait(lambda: not self.open_holes(), "holes stay open", LONG)
         except AssertionError:
             raise AssertionError(f"holes stay open: {self.open_holes()}") from None
         assert self.manager.stop(10)

@@ -33,9 +33,11 @@ FAST = Timing(
 PATIENT = 15.0
 
 
-def wait(what: Callable[[], object], why: str = "it did not happen") -> None:
+def wait(
+    what: Callable[[], object], why: str = "it did not happen", seconds: float = PATIENT
+) -> None:
     """Wait until it is true."""
-    end = time.monotonic() + PATIENT
+    end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, why
         time.sleep(0.01)

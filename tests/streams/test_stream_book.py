@@ -2,16 +2,24 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from stream_lab import FAST
 
-from dccd_core.exchanges.live import BookChange
+from dccd_core.exchanges.base import Instrument
+from dccd_core.exchanges.live import BookChange, Subscription
 from dccd_core.exchanges.trades import Book, Levels, Trade
 from dccd_core.models import SECOND, Channel, Series, Symbol, Window
+from dccd_core.store.books import replay
+from dccd_core.store.datastore import DataStore
+from dccd_core.store.journal import JournalWriter
 from dccd_streams.book import MOST_WAITING, Broken, OrderBook
+from dccd_streams.book_feed import BookFeed
 from dccd_streams.candle_builder import CandleBuilder
 from dccd_streams.coverage import Coverage
 from dccd_streams.jobs import Jobs
+from dccd_streams.link import Link
 from dccd_streams.pacing import Pacing
 
 
@@ -182,6 +190,31 @@ def test_a_builder_forgets_what_is_old() -> None:
         builder.cover(Window(minute * MINUTE, (minute + 1) * MINUTE))
     assert len(builder._trades) < 5
     assert len(builder._given) < 5
+
+
+def test_changes_are_stored_from_the_moment_on_from_which_they_are_called_whole(
+    tmp_path: Path,
+) -> None:
+    """Also those that came in one tick with the first book and with what broke it."""
+    market = Instrument(Symbol("BTC", "USD"), "BTC-USD", trading=True)
+    series = Series("fake", Channel.BOOK_DELTAS, market.symbol)
+    store = DataStore(tmp_path)
+    journal = JournalWriter(store.journal)
+    feed = BookFeed(Subscription(market, Channel.BOOK), journal)
+    feed.write_changes(series)
+    link = Link(feed, FAST, OrderBook(from_rest=False))
+    feed.opened(link)
+    one, two = [(1.0, 1.0)], [(2.0, 1.0)]
+    whole = BookChange(True, one, [], SECOND, time=SECOND, last=1)
+    more = BookChange(False, two, [], 2 * SECOND, time=2 * SECOND, previous=1, last=2)
+    wrong = BookChange(False, two, [], 3 * SECOND, time=3 * SECOND, previous=7, last=8)
+    with pytest.raises(Broken, match="missing"):
+        feed.take(link, [whole, more, wrong])
+    journal.sync()
+    journal.close()
+    found = [(ladder.time, ladder.book().bids) for _, ladder in replay(store, series)]
+    assert found == [(SECOND, one), (2 * SECOND, [*two, *one])]
+    assert store.covered(series) == [Window(SECOND, 2 * SECOND)]
 
 
 def test_coverage_grows_with_what_is_seen_only() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandbox_lab import STREAMS, Place, Whole, recording, sandbox
+from sandbox_lab import LONG, STREAMS, Place, Whole, recording, sandbox
 from stream_lab import wait
 
 from dccd_core.models import SECOND, Channel
@@ -121,7 +121,7 @@ def test_a_fault_of_every_exchange(tmp_path: Path, fault: str) -> None:
             box.set_faults(*(Rule("429", path=f"/{name}/", count=1) for name in names))
         whole.run(30)
         assert sum(box.stats()["streams"]["faults"].values()) > 0
-        wait(lambda: whole.states() == {"live"}, f"not all are live again: {whole.problems()}")
+        wait(lambda: whole.states() == {"live"}, f"not all are live: {whole.problems()}", LONG)
         whole.run(15)
         whole.finish()
         for place in whole.places.values():

@@ -1,0 +1,82 @@
+"""The end of a UTC day, whatever the clock does."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from stream_lab import FAST
+
+from dccd_core.exchanges.base import Instrument
+from dccd_core.exchanges.live import Subscription
+from dccd_core.exchanges.trades import Trade
+from dccd_core.models import SECOND, Channel, Series, Symbol
+from dccd_core.store.datastore import DataStore
+from dccd_core.store.fold import fold
+from dccd_core.store.journal import JournalWriter
+from dccd_streams import recorder
+from dccd_streams.day_end import close_day
+from dccd_streams.heal_plan import Hole
+from dccd_streams.recorder import Recorder
+from dccd_streams.trade_feed import TradeFeed
+
+MARKET = Instrument(Symbol("BTC", "USD"), "BTC-USD", trading=True)
+SERIES = Series("fake", Channel.TRADES, MARKET.symbol)
+
+
+def test_each_day_is_closed_once_also_when_the_clock_jumps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, closed = [datetime(2026, 3, 1, 0, 1, tzinfo=UTC)], list[str]()
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, *_: object) -> datetime:  # type: ignore[override]
+            return now[0]
+
+    monkeypatch.setattr(recorder, "datetime", Clock)
+    made = Recorder(DataStore(tmp_path), FAST, list, closed.append)
+    made._fold()
+    assert closed == [], "no stream is there yet"
+    made.ready.set()
+    for moment, expected in [
+        ("2026-03-01T00:01", "2026-02-27"),  # left by an earlier run
+        ("2026-03-01T00:03", "2026-02-28"),  # after the time that late trades have
+        ("2026-03-01T23:59", None),
+        ("2031-01-01T12:00", "2026-03-01"),
+        ("2026-03-01T23:59", None),  # set right again
+        ("2026-03-02T00:01", None),
+        ("2026-03-02T00:03", "2026-03-01"),
+        ("2026-03-03T09:00", "2026-03-02"),
+    ]:
+        closed.clear()
+        now[0] = datetime.fromisoformat(f"{moment}+00:00")
+        made._fold()
+        made._fold()
+        assert closed == ([expected] if expected else []), moment
+    made.journal.close()
+
+
+def test_what_lacks_between_the_ids_of_a_day_is_fetched(tmp_path: Path) -> None:
+    store, holes = DataStore(tmp_path), list[Hole]()
+    journal = JournalWriter(store.journal)
+    feed = TradeFeed(
+        Subscription(MARKET, Channel.TRADES),
+        journal,
+        lambda _, hole: holes.append(hole),
+        contiguous=True,
+        healable=True,
+        settle=0.1,
+    )
+    feed.record = SERIES
+    start = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp()) * SECOND
+    for number in (1, 2, 5, 6):
+        trade = Trade(start + number * SECOND, start, str(number), 1.0, 1.0, True)
+        journal.append_trades(SERIES, [trade])
+        journal.sync()
+        journal.rotate()
+        assert not fold(store).failed
+    close_day(store, [(feed, SERIES)], "2026-03-01")
+    assert [path.name for path in store.folder(SERIES).glob("*.parquet")] == ["2026-03-01.parquet"]
+    hole = Hole(start + 2 * SECOND, start + 5 * SECOND + 1, "trades 3 to 4 are missing")
+    assert holes == [hole]
+    journal.close()
