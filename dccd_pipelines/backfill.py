@@ -64,11 +64,13 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
     same time. `progress` is called in working threads, `planned` once with the plan. Setting
     `cancel` ends the work and keeps what is stored.
 
-    ValueError if nothing in the configuration matches. What could not be fetched is in the
-    report, not raised.
+    ValueError if nothing in the configuration matches, or the range is empty. What could not be
+    fetched is in the report, not raised.
     """
     series = choose(config, exchange, pairs)
-    bounds = (_moment(config, start), _moment(config, end))
+    bounds = first, past = _moment(config, start), _moment(config, end)
+    if first is not None and past is not None and first >= past:
+        raise ValueError(f"start {start} is not before end {end}")
     cancel = cancel or Event()
     plans = [
         plan

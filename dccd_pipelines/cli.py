@@ -54,6 +54,11 @@ def main() -> None:
     except (ConfigError, ValueError) as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
+    except OSError as error:  # the data path: no permission, no room, no such disk
+        where = f"{error.filename}: " if error.filename else ""
+        text = f"{where}{error.strerror or error}"
+        err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
 
 
 def _say(text: str) -> None:

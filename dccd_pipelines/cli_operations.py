@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def start(
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Where the UI listens.")] = None,
-    port: Annotated[int | None, typer.Option(help="The UI's port.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="The UI's port.")] = None,
 ) -> None:
     """Run webserver, daemon and stream service until Ctrl-C, and restart what dies."""
     from dccd_pipelines.supervisor import supervise
@@ -42,7 +42,9 @@ def start(
 def stream(
     config: ConfigOption = None,
     shard: Annotated[str | None, typer.Option(help="A share of the pairs, as 2/8.")] = None,
-    port: Annotated[int | None, typer.Option(help="Of /health and /metrics.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Of /health and /metrics.")
+    ] = None,
 ) -> None:
     """Run the stream service alone, in this terminal, until Ctrl-C."""
     loaded = load_config(config)

@@ -134,6 +134,10 @@ def test_a_failure_is_one_message_and_exit_code_1(project: Project, box: Sandbox
     [
         (["backfill", "--pairs", "BTC/USD"], "no pair 'BTC/USD'; did you mean BTC/USDT?"),
         (["backfill", "--start", "soon"], "'soon' is not a moment"),
+        (
+            ["backfill", "--start", "2025-02-01", "--end", "2025-01-01"],
+            "start 2025-02-01 is not before end 2025-01-01",
+        ),
         (["inventory", "-c", "none.yml"], "none.yml: cannot be read"),
     ],
 )
@@ -154,6 +158,28 @@ def test_a_mistake_is_one_message(
     assert words in said.err
     assert len(said.err.splitlines()) == 1
     assert said.out == ""
+
+
+@pytest.mark.parametrize("command", ["backfill", "collect", "start"])
+def test_a_data_path_that_cannot_be_written_is_one_message(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    project.write("pairs: [BTC/USDT], span: 1d, start: 2024-12-01")
+    file = project.folder / "file"
+    file.write_text("no folder")
+    text = project.path.read_text().replace("./data", "./file/data")
+    project.path.write_text(text)
+    monkeypatch.setattr("sys.argv", ["dccd", command, "-c", str(project.path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert str(file) in said
+    assert "Traceback" not in said
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -84,7 +84,7 @@ def test_start_serves_restarts_and_stops(project: Project) -> None:
             everyone = children(process.pid)
             assert len(everyone) >= 3
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=10) == 0, log.read_text()
+            assert process.wait(timeout=PATIENCE) == 0, log.read_text()
             stays = {pid: command for pid, command in everyone.items() if alive(pid)}
             assert stays == {}
         finally:
