@@ -106,14 +106,16 @@ class Limiter:
             else:
                 return waited
 
-    def pause(self, seconds: float) -> None:
-        """Nobody asks for so long, and then at the steady rate; of several the latest end holds."""
+    def pause(self, seconds: float, free: float = 0.0) -> None:
+        """Nobody asks for so long, and then at the steady rate; of several the latest end holds.
+
+        `free` may be spent at its end at once: else a budget of a few turns an hour adds minutes.
+        """
 
         def change(state: _State, now: float) -> _State:
             until = now + _bounded(seconds)
-            return state._replace(
-                paused=max(state.paused, until), booked=max(state.booked, until + self._ahead)
-            )
+            booked = max(state.booked, until + self._ahead - free * self._unit)
+            return state._replace(paused=max(state.paused, until), booked=booked)
 
         self._update(change)
 

@@ -156,7 +156,7 @@ class Venue:
     def refused(self, status: int, retry_after: float | None) -> None:
         """Nobody connects for a while after a refusal for connecting too often."""
         if status in _TOO_OFTEN:
-            self._connects.pause(retry_after or _HANDSHAKE_WAIT)
+            self._connects.pause(retry_after or _HANDSHAKE_WAIT, free=1)
 
     def fetch_book(self, connection: Connection, link: Link) -> None:
         """Fetch a book by REST and hand it to the connection."""

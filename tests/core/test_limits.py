@@ -108,6 +108,9 @@ def test_a_pause_holds_for_all_and_the_latest_end_counts(path: Path) -> None:
     other.pause(5)
     # no burst when it ends: all who waited would ask at once
     assert other.acquire(90) == pytest.approx(31.0)
+    one.pause(30, free=90)
+    assert other.acquire(90) == pytest.approx(30.0)
+    assert other.acquire(90) == pytest.approx(1.0)
     assert one.acquire(90) == pytest.approx(1.0)
 
 

@@ -34,12 +34,14 @@ PATIENT = 15.0
 
 
 def wait(
-    what: Callable[[], object], why: str = "it did not happen", seconds: float = PATIENT
+    what: Callable[[], object],
+    why: str | Callable[[], str] = "it did not happen",
+    seconds: float = PATIENT,
 ) -> None:
     """Wait until it is true."""
     end = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < end, why
+        assert time.monotonic() < end, why if isinstance(why, str) else why()
         time.sleep(0.01)
 
 

@@ -121,7 +121,11 @@ def test_a_fault_of_every_exchange(tmp_path: Path, fault: str) -> None:
             box.set_faults(*(Rule("429", path=f"/{name}/", count=1) for name in names))
         whole.run(30)
         assert sum(box.stats()["streams"]["faults"].values()) > 0
-        wait(lambda: whole.states() == {"live"}, f"not all are live: {whole.problems()}", LONG)
+        wait(
+            lambda: whole.states() == {"live"},
+            lambda: f"not all are live: {whole.problems()}",
+            LONG,
+        )
         whole.run(15)
         whole.finish()
         for place in whole.places.values():
