@@ -99,13 +99,6 @@ def test_files_that_the_readme_names_exist() -> None:
     assert missing == set()
 
 
-def test_what_takes_the_place_of_dccd_2_4_can_be_imported() -> None:
-    named = re.findall(r"`(from [\w.]+ import [\w, ]+)`", (ROOT / "docs/from-dccd.md").read_text())
-    assert len(named) >= 10
-    for line in named:
-        exec(line, {})  # noqa: S102
-
-
 def test_the_readme_shows_the_example_that_a_test_runs() -> None:
     code = (ROOT / "examples" / "embedded_streams.py").read_text().partition('"""\n\n')[2]
     assert f"```py\n{code}```" in README.read_text()
