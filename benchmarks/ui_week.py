@@ -28,7 +28,7 @@ from dccd_core.store.schemas import trades_table
 from dccd_pipelines import run_backfill
 from dccd_sandbox import Sandbox, Settings
 
-AIM = 3.0
+AIM = 3.0  # seconds, on a machine that does nothing else
 PATIENCE = 120.0
 CONFIG = """\
 settings: {{data_path: ./data, timezone: UTC}}
@@ -36,16 +36,12 @@ histo_jobs: [{{exchange: binance, span: 1h, start: {start}, pairs: [{pairs}]}}]
 stream_jobs: [{{exchange: binance, channels: [trades], pairs: [{live}]}}]
 exchanges: {{binance: {{rest_url: {url}, ws_url: {ws}/binance}}}}
 """
-ROWS = "[...document.querySelectorAll('a[href*=\"/assets/binance\"]')]"
-# A row of the table says when its series was collected last; one that still loads says nothing.
-CATALOG = (
-    f"{ROWS}.length > 5 && !document.querySelector('.bp5-skeleton, .bp5-spinner') && "
-    "/(ago|[A-Z][a-z]{2} [0-9]+, )/.test(document.body.innerText)"
-)
-SERIES = (
-    "/Latest materialization|Materialized/.test(document.body.innerText) && "
-    "!document.querySelector('.bp5-skeleton, .bp5-spinner')"
-)
+LOADS = "document.querySelector('[class*=skeleton], [class*=spinner], [class*=Spinner]')"
+TEXT = "document.body.innerText"
+# A row has its state when it says of how many partitions it is.
+ROWS = "document.querySelectorAll('a[href*=\"/assets/binance\"]').length"
+CATALOG = f"{ROWS} > 5 && /\\d+ partitions?/.test({TEXT}) && !{LOADS}"
+SERIES = f"/Latest materialization/.test({TEXT}) && /Row count/.test({TEXT}) && !{LOADS}"
 
 
 def measure(options: Options) -> list[Aim]:
