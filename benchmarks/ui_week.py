@@ -38,9 +38,11 @@ exchanges: {{binance: {{rest_url: {url}, ws_url: {ws}/binance}}}}
 """
 LOADS = "document.querySelector('[class*=skeleton], [class*=spinner], [class*=Spinner]')"
 TEXT = "document.body.innerText"
-# A row has its state when it says of how many partitions it is.
+# A row has its state when it says of how many partitions it is; until then it says "- partitions".
 ROWS = "document.querySelectorAll('a[href*=\"/assets/binance\"]').length"
-CATALOG = f"{ROWS} > 5 && /\\d+ partitions?/.test({TEXT}) && !{LOADS}"
+CATALOG = (
+    f"{ROWS} > 5 && /\\d+ partitions?/.test({TEXT}) && !/- partitions/.test({TEXT}) && !{LOADS}"
+)
 SERIES = f"/Latest materialization/.test({TEXT}) && /Row count/.test({TEXT}) && !{LOADS}"
 
 
