@@ -16,6 +16,7 @@ import requests_needed
 import rest_to_parquet
 import scheduled_run
 import stream_cpu
+import ui_week
 import wall_at_100ms
 from lab import Aim, options, print_aims, print_title
 
@@ -40,6 +41,7 @@ def main() -> int:
         book_cpu,
         journal,
         parquet_trades,
+        ui_week,
     ):
         aims += one.measure(given)
     print_title("All aims")

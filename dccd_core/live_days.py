@@ -18,8 +18,8 @@ from dccd_core.stream_status import ServiceStatus, StreamStatus
 
 # A day is over for good when the service has folded its last rows.
 SETTLED = 900.0
-# The open day is told of this often.
-EVERY = 600.0
+# The open day is told of this often: such events are of no run, so that nothing can delete them.
+EVERY = 3_600.0
 # Days before the newest ones are not looked at any more: late rows come within hours.
 LOOKED_AT = 3
 
@@ -46,7 +46,7 @@ class Memory(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One day of a series, from its files; times in microseconds, `path` of the main file."""
+    """One day of a series, from its files; times in microseconds."""
 
     series: Series
     day: str
@@ -59,7 +59,6 @@ class Day:
     lost: int
     reconnects: int
     healed: int
-    path: str
 
 
 def count_up(memory: Memory, status: ServiceStatus, stream: StreamStatus, today: str) -> None:
@@ -113,7 +112,6 @@ def _read(store: DataStore, series: Series, day: str, told: Told, over: bool) ->
         lost=lost,
         reconnects=told.reconnects,
         healed=told.healed,
-        path=str(parts[0].path.absolute()),
     )
 
 

@@ -11,7 +11,7 @@ from dccd_core.live_series import live_series
 from dccd_pipelines.health_run import observer_of
 from dccd_pipelines.keys import asset_key
 
-# A stream's open day is told of when it is folded and ten minutes have passed.
+# A stream's open day is told of when it is folded and an hour has passed.
 LIVE = timedelta(hours=2)
 
 

@@ -8,20 +8,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISREG
 
 import dagster as dg
+
+from dccd_pipelines.schedules import UNFINISHED
 
 ENDED = [
     dg.DagsterRunStatus.SUCCESS,
     dg.DagsterRunStatus.FAILURE,
     dg.DagsterRunStatus.CANCELED,
 ]
+BACKFILL = "dagster/backfill"
 _Cell = tuple[dg.AssetKey, str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """How many runs were deleted, and how many stay as they have the newest of something."""
+    """How many runs were deleted, and how many old ones stay."""
 
     runs: int
     kept: int
@@ -31,11 +35,23 @@ def delete_old_runs(instance: dg.DagsterInstance, before: datetime) -> Deleted:
     """Delete the runs that ended and were created before a moment, if nothing newest is lost."""
     old = instance.get_runs(dg.RunsFilter(statuses=ENDED, created_before=before))
     newest = _Newest(instance)
-    useless = [run.run_id for run in old if not newest.is_in(run.run_id)]
+    going = _going_backfills(instance)
+    useless = [
+        run.run_id
+        for run in old
+        if run.tags.get(BACKFILL) not in going and not newest.is_in(run.run_id)
+    ]
     for run in useless:
         instance.delete_run(run)
         _remove_file(instance, run)
     return Deleted(len(useless), len(old) - len(useless))
+
+
+def _going_backfills(instance: dg.DagsterInstance) -> set[str]:
+    """The backfills that have a run to come: without a failed one of theirs, Dagster would wait
+    for its partitions for ever."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    return {run.tags[BACKFILL] for run in runs if BACKFILL in run.tags}
 
 
 class _Newest:
@@ -89,5 +105,12 @@ def _remove_file(instance: dg.DagsterInstance, run: str) -> None:
 
 def stored_bytes(instance: dg.DagsterInstance) -> int:
     """The size of Dagster's files: of SQLite the whole database."""
-    files = Path(instance.root_directory).rglob("*")
-    return sum(path.stat().st_size for path in files if path.is_file())
+    return sum(map(_size, Path(instance.root_directory).rglob("*")))
+
+
+def _size(path: Path) -> int:
+    """0 of a folder, and of a journal that was there just now."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_size if S_ISREG(found.st_mode) else 0
+    return 0

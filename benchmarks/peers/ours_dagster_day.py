@@ -14,7 +14,8 @@ from dccd_pipelines.series_run import END_TAG
 
 
 def main() -> None:
-    """An hour's run for each of `ends`, the daily jobs, the deletion; the bytes after each."""
+    """An hour's run for each of `ends`, the daily jobs, the deletion of runs older than `keep`
+    days; the bytes after each."""
     given = arguments()
     os.environ["DCCD_CONFIG"] = given["config"]
     location = definitions.defs()
@@ -32,7 +33,8 @@ def main() -> None:
         for name in ("quality_job", "health_overview_job"):
             run(name, {})
         sizes.append(stored_bytes(instance))
-        delete_old_runs(instance, datetime.now(UTC) + timedelta(minutes=1))
+        before = datetime.now(UTC) - timedelta(days=given.get("keep", 0))
+        delete_old_runs(instance, before + timedelta(minutes=1))
         sizes.append(stored_bytes(instance))
     meter.report(sizes=sizes)
 

@@ -9,7 +9,7 @@ from projects import Project, load_location, materialized
 
 from dccd_pipelines import run_backfill
 from dccd_pipelines.keys import asset_key
-from dccd_pipelines.old_runs import Deleted, delete_old_runs, stored_bytes
+from dccd_pipelines.old_runs import BACKFILL, Deleted, delete_old_runs, stored_bytes
 from dccd_sandbox import Sandbox
 
 SOON = timedelta(minutes=1)
@@ -79,3 +79,32 @@ def test_the_schedule_s_asset_tells_how_large_the_database_is(
         told = {k: v.value for k, v in event.asset_materialization.metadata.items()}
     assert told["deleted"] == told["kept"] == 0
     assert told["database_bytes"] > 100_000
+
+
+def test_a_failed_run_stays_while_its_backfill_goes_on(
+    project: Project, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = project.write("pairs: [BTC/USDT], span: 1d, start: 2024-12-01")
+    _, useless, _ = (backfill(project, end) for end in ("2025-01-05", "2025-01-06", "2025-01-07"))
+    monkeypatch.setenv("DCCD_CONFIG", str(config.path))
+    job = load_location().resolve_job_def("quality_job")
+    with project.instance() as instance:
+        instance.add_run_tags(useless, {BACKFILL: "one"})
+        going = instance.create_run_for_job(
+            job, status=dg.DagsterRunStatus.STARTED, tags={BACKFILL: "one"}
+        )
+        assert delete_old_runs(instance, datetime.now(UTC) + SOON).runs == 0
+        instance.delete_run(going.run_id)
+        assert delete_old_runs(instance, datetime.now(UTC) + SOON).runs == 1
+        assert instance.get_run_by_id(useless) is None
+
+
+def test_a_journal_that_vanishes_while_files_are_counted_is_no_error(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("pairs: [BTC/USDT], span: 1d, start: 2024-12-01")
+    with project.instance() as instance:
+        size, real = stored_bytes(instance), Path.rglob
+        gone = Path(instance.root_directory) / "history" / "runs.db-journal"
+        monkeypatch.setattr(Path, "rglob", lambda *given: [*real(*given), gone])
+        assert stored_bytes(instance) == size > 0
