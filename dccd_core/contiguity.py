@@ -55,7 +55,9 @@ def check_contiguity(store: DataStore, series: Series) -> Contiguity:
     if days != known:
         files.write_bytes(path, msgspec.json.encode(days))
     holes = [hole for day in days.values() for hole in day.holes]
-    trades = sum(d.last - d.first + 1 for d in days.values() if d.first and d.last)
+    trades = sum(
+        d.last - d.first + 1 for d in days.values() if d.first is not None and d.last is not None
+    )
     return Contiguity(len(days), trades, [*holes, *_borders(store, series, days)])
 
 
