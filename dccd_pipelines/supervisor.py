@@ -123,13 +123,18 @@ def _children(config: Config, host: str, port: int) -> list[Child]:
         ],
         "daemon": [str(tools / "dagster-daemon"), "run", "-w", str(workspace)],
     }  # fmt: skip
-    if config.stream_jobs:
-        own = str(STREAMS_PORT if is_free("127.0.0.1", STREAMS_PORT) else free_port())
-        called = ["-m", "dccd_streams", "--config", str(config.path), "--port", own]
-        commands["streams"] = [sys.executable, *called]
     children = [Child(name, command, environment) for name, command in commands.items()]
     children[0].port = code_port
+    if config.stream_jobs:
+        streams = [sys.executable, "-m", "dccd_streams", "--config", str(config.path)]
+        children.append(Child("streams", streams, environment, more=_streams_port))
     return children
+
+
+def _streams_port() -> list[str]:
+    """At each start anew: another program may have taken the port meanwhile."""
+    own = STREAMS_PORT if is_free("127.0.0.1", STREAMS_PORT) else free_port()
+    return ["--port", str(own)]
 
 
 def _stop(children: list[Child]) -> None:
