@@ -95,7 +95,7 @@ def test_a_backfill_killed_at_random_moments_goes_on_and_ends_complete(
     before = dict.fromkeys(SERIES, 0)
     tries = 0
     # On a busy machine kills come before the work has begun: then there are more of them.
-    while tries < kills or (partial < 5 and tries < 5 * kills):
+    while tries < kills or (tries < 5 * kills and (partial < 5 or killed < kills // 2)):
         tries += 1
         killed += kill_after(begin(data, *arguments), rng.uniform(0, min(whole, 1.0) * 0.8))
         if data.exists():
