@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from enum import IntEnum
 from typing import Protocol
 
@@ -64,7 +65,11 @@ class ExchangeCollector:
         plans = [
             plan for kind, some in self._split(cells) for plan in self._by_kind[kind].plan(some)
         ]
-        found = {plan.cell: plan for plan in (self._files.expect(plans) if self._files else plans)}
+        if self._files:
+            plans = self._files.expect(plans)
+        else:
+            plans = [replace(plan, beyond=[]) for plan in plans]
+        found = {plan.cell: plan for plan in plans}
         return [found[cell] for cell in cells]
 
     def instrument(self, series: Series) -> Instrument:

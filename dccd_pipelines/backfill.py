@@ -81,7 +81,7 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
     planned(report)
     if dry_run:
         return report
-    work = sorted((plan for plan in plans if plan.missing), key=_order)
+    work = sorted((plan for plan in plans if plan.missing or plan.beyond), key=_order)
     kind = channel_of if parallel else group_name
     groups = _by(work, lambda plan: kind(plan.cell.series))
     failed: dict[tuple[Series, str], list[Window]] = defaultdict(list)
@@ -143,7 +143,7 @@ def summarize(plans: Sequence[Plan]) -> list[SeriesPlan]:
     for group in _by(plans, lambda plan: plan.cell.series):
         series = group[0].cell.series
         problem = next((plan.problem for plan in group if plan.problem), "")
-        missing = union(window for plan in group for window in plan.missing)
+        missing = union(window for plan in group for window in [*plan.missing, *plan.beyond])
         requests = 0 if problem else requests_of(group)
         seconds = None if requests is None else seconds_of(series, requests)
         note = next((plan.note for plan in group if plan.note), "")
