@@ -31,8 +31,8 @@ class Plan:
 
     `problem` says why nothing can be stored here, and so nothing will be asked. `others` is about
     how many requests it takes that are no pages of candles; None where nobody can know. `note`
-    says why less than what is missing is asked for; `beyond` is what the exchange does not reach and
-    published files may have.
+    says why less than what is missing is asked for; `beyond` is what published files may have and
+    the exchange does not reach.
     """
 
     cell: Cell
@@ -70,17 +70,23 @@ def plan_cell(store: DataStore, cell: Cell, limits: Limits) -> Plan:
 
 
 def plan_days(
-    store: DataStore, cells: Sequence[Cell], reach: int | None, a_page: int, now: int
+    store: DataStore,
+    cells: Sequence[Cell],
+    reach: int | None,
+    a_page: int,
+    now: int,
+    sampled: float | None = None,
 ) -> list[Plan]:
     """What is missing of days of trades, all of one series.
 
     `reach` is how many seconds back the exchange answers, `a_page` how many trades at once. How
-    many requests it takes is guessed by the days of the series that are stored.
+    many requests it takes is guessed by the days of the series that are stored, else by how many
+    trades a second a sample had.
     """
     series = cells[0].series
     try:
         listed = store.read_listing(series)
-        rows = _rows_a_second(store, series)
+        rows = _rows_a_second(store, series) or sampled
         whole = Window(cells[0].window.start, max(cell.window.end for cell in cells))
         missing = store.missing_windows(series, whole)
     except (SchemaError, UnreadableError, OSError) as error:

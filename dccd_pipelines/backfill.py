@@ -75,7 +75,7 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
     plans = [
         plan
         for one in _by(series, lambda one: one.exchange)
-        for plan in _plan(config, one, bounds, cancel)
+        for plan in _plan(config, one, bounds, cancel, sample=dry_run)
     ]
     report = Report(summarize(plans))
     planned(report)
@@ -151,11 +151,13 @@ def summarize(plans: Sequence[Plan]) -> list[SeriesPlan]:
     return found
 
 
-def _plan(config: Config, series: list[Series], bounds: Bounds, cancel: Event) -> list[Plan]:
+def _plan(
+    config: Config, series: list[Series], bounds: Bounds, cancel: Event, *, sample: bool
+) -> list[Plan]:
     now = time.time_ns() // 1_000
     todo = [cell for one in series for cell in cells(one, wanted(config, one, now, *bounds))]
     with open_collector(config, series[0].exchange, cancel=cancel) as collector:
-        return collector.plan(todo)
+        return collector.plan(todo, sample=sample)
 
 
 def _materialize(
