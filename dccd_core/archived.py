@@ -54,9 +54,11 @@ class ArchiveFirst:
         return [new for series, some in by_series.items() for new in self._expect(series, some)]
 
     def _expect(self, series: Series, plans: list[Plan]) -> list[Plan]:
-        missing = union(w for plan in plans if not plan.problem for w in plan.missing)
+        missing = union(
+            w for plan in plans if not plan.problem for w in [*plan.missing, *plan.beyond]
+        )
         if not missing or not self._archive.offers(series):
-            return plans
+            return [replace(plan, beyond=[]) for plan in plans]
         try:
             files = self._archive.files(series, self._instrument(series), missing)
         except (ExchangeError, Cancelled):
@@ -139,6 +141,7 @@ class ArchiveFirst:
 def _left(plan: Plan, held: list[Window], requests: int) -> Plan:
     """A plan without the windows that files hold, which take some requests themselves."""
     left = subtract(plan.missing, held)
+    plan = replace(plan, beyond=subtract(plan.beyond, subtract(plan.beyond, held)))
     if not left:
         return replace(plan, pages=[], others=float(requests))
     whole = sum(end - start for start, end in plan.missing)

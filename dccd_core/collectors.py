@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from enum import IntEnum
 from typing import Protocol
 
@@ -11,8 +12,9 @@ from dccd_core.deep import DeepCollector
 from dccd_core.derived import Deriver
 from dccd_core.exchanges.base import Instrument
 from dccd_core.history import Collector, Outcome
+from dccd_core.intervals import union
 from dccd_core.lineage import is_derived
-from dccd_core.models import Channel, Series
+from dccd_core.models import Channel, Series, Window
 from dccd_core.plan import Cell, Plan
 from dccd_core.store.datastore import DataStore
 from dccd_core.trades_history import TradesCollector
@@ -53,18 +55,36 @@ class ExchangeCollector:
     ) -> None:
         self.exchange = candles.exchange
         self._files, self._instrument = files, candles.instrument
+        self._trades = trades
         self._by_kind: dict[Kind, Collects] = {Kind.CANDLES: candles, Kind.DERIVED: Deriver(store)}
         if trades:
             self._by_kind[Kind.TRADES] = trades
             if self.exchange.candles_depth is not None:
                 self._by_kind[Kind.CANDLES] = DeepCollector(candles, trades, store, fetched)
 
-    def plan(self, cells: Sequence[Cell]) -> list[Plan]:
-        """What the cells take, in their order. Asks when a series begins where that is unknown."""
+    def plan(self, cells: Sequence[Cell], *, sample: bool = False) -> list[Plan]:
+        """What the cells take, in their order. Asks when a series begins where that is unknown;
+        with `sample` also for some pages of trades where nobody knows how many there are."""
+        plans = self._plan(cells)
+        missing: dict[Series, list[Window]] = defaultdict(list)
+        for plan in plans:
+            if plan.others is None and not plan.problem:
+                trades = replace(plan.cell.series, channel=Channel.TRADES, span=0)
+                missing[trades] += plan.missing
+        if sample and missing and self._trades:
+            self._trades.sample({one: union(windows) for one, windows in missing.items()})
+            plans = self._plan(cells)
+        return plans
+
+    def _plan(self, cells: Sequence[Cell]) -> list[Plan]:
         plans = [
             plan for kind, some in self._split(cells) for plan in self._by_kind[kind].plan(some)
         ]
-        found = {plan.cell: plan for plan in (self._files.expect(plans) if self._files else plans)}
+        if self._files:
+            plans = self._files.expect(plans)
+        else:
+            plans = [replace(plan, beyond=[]) for plan in plans]
+        found = {plan.cell: plan for plan in plans}
         return [found[cell] for cell in cells]
 
     def instrument(self, series: Series) -> Instrument:

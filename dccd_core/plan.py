@@ -1,7 +1,7 @@
 """What is to be fetched: requested window minus what is stored, cut into pages."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dccd_core.exchanges.base import Limits
 from dccd_core.intervals import clip, subtract, union
@@ -31,7 +31,8 @@ class Plan:
 
     `problem` says why nothing can be stored here, and so nothing will be asked. `others` is about
     how many requests it takes that are no pages of candles; None where nobody can know. `note`
-    says why less than what is missing is asked for.
+    says why less than what is missing is asked for; `beyond` is what published files may have and
+    the exchange does not reach.
     """
 
     cell: Cell
@@ -41,6 +42,7 @@ class Plan:
     problem: str = ""
     others: float | None = 0.0
     note: str = ""
+    beyond: list[Window] = field(default_factory=list)
 
     @property
     def before_listing(self) -> bool:
@@ -68,30 +70,36 @@ def plan_cell(store: DataStore, cell: Cell, limits: Limits) -> Plan:
 
 
 def plan_days(
-    store: DataStore, cells: Sequence[Cell], reach: int | None, a_page: int, now: int
+    store: DataStore,
+    cells: Sequence[Cell],
+    reach: int | None,
+    a_page: int,
+    now: int,
+    sampled: float | None = None,
 ) -> list[Plan]:
     """What is missing of days of trades, all of one series.
 
     `reach` is how many seconds back the exchange answers, `a_page` how many trades at once. How
-    many requests it takes is guessed by the days of the series that are stored.
+    many requests it takes is guessed by the days of the series that are stored, else by how many
+    trades a second a sample had.
     """
     series = cells[0].series
     try:
         listed = store.read_listing(series)
-        rows = _rows_a_second(store, series)
+        rows = _rows_a_second(store, series) or sampled
         whole = Window(cells[0].window.start, max(cell.window.end for cell in cells))
         missing = store.missing_windows(series, whole)
     except (SchemaError, UnreadableError, OSError) as error:
         return [_plan_alone(store, cell, str(error)) for cell in cells]
     plans = []
     for cell in cells:
-        gaps, note = clip(missing, cell.window), ""
+        gaps, note, lost = clip(missing, cell.window), "", []
         if reach is not None and (lost := clip(gaps, Window(0, _oldest(reach, now)))):
             gaps = subtract(gaps, lost)
             note = f"only published files have it: trades are served for {span_label(reach)}"
         seconds = sum(window.end - window.start for window in gaps) / SECOND
         guess = rows * seconds / a_page if rows is not None else None if gaps else 0.0
-        plans.append(Plan(cell, gaps, [], listed, others=guess, note=note))
+        plans.append(Plan(cell, gaps, [], listed, others=guess, note=note, beyond=lost))
     return plans
 
 

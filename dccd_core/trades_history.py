@@ -9,8 +9,9 @@ import math
 import time
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from statistics import fmean
 from threading import Event
 
 from dccd_core.exchanges.base import Exchange, ExchangeError
@@ -30,6 +31,8 @@ from dccd_core.trades_walk import Day, Tally, Walk, begin, start
 
 # Stored so often: a slow exchange's page is stored before the next one is there.
 FLUSH_SECONDS = 1.0
+SAMPLES = (0.2, 0.5, 0.8)
+"""Where amid the missing days it is looked how many trades there are."""
 REPEATED = 3  # times that a hole in the ids is asked about
 
 
@@ -49,6 +52,7 @@ class TradesCollector:
         self.exchange, self.client, self.store = exchange, client, store
         self._questions = TradesQuestions(exchange, client, store, retries)
         self._history: TradesHistory = self._questions.history
+        self._sampled: dict[Series, float] = {}
         self._progress = progress
         self._cancel = cancel or Event()
 
@@ -61,7 +65,14 @@ class TradesCollector:
         plans = [
             plan
             for some in by_series.values()
-            for plan in plan_days(self.store, sorted(some), history.reach, history.trades_page, now)
+            for plan in plan_days(
+                self.store,
+                sorted(some),
+                history.reach,
+                history.trades_page,
+                now,
+                self._sampled.get(some[0].series),
+            )
         ]
         asked = [plan for plan in plans if plan.missing and not plan.problem]
         unknown = {plan.cell.series for plan in asked if plan.listed is None}
@@ -70,6 +81,30 @@ class TradesCollector:
         with ThreadPoolExecutor(THREADS) as pool:
             found = dict(zip(unknown, pool.map(self._listing, unknown), strict=True))
         return [settle(plan, found.get(plan.cell.series), self.exchange.limits) for plan in plans]
+
+    def sample(self, missing: Mapping[Series, Sequence[Window]]) -> None:
+        """Ask for some pages amid what is missing, so that plans can tell how many there are.
+        Nothing is stored; what cannot be had is left unknown."""
+        todo = [
+            (series, windows, part)
+            for series, windows in missing.items()
+            if windows
+            for part in SAMPLES
+        ]
+        found: dict[Series, list[float]] = defaultdict(list)
+        with ThreadPoolExecutor(THREADS) as pool:
+            for (series, _, _), rate in zip(
+                todo, pool.map(lambda one: self._rate(*one), todo), strict=True
+            ):
+                found[series] += [] if rate is None else [rate]
+        self._sampled |= {series: fmean(rates) for series, rates in found.items() if rates}
+
+    def _rate(self, series: Series, windows: Sequence[Window], part: float) -> float | None:
+        start, end = windows[int(part * len(windows))]
+        try:
+            return self._questions.rate(series, start + int(part * (end - start)))
+        except (ExchangeError, Cancelled):
+            return None
 
     def listing(self, series: Series) -> int:
         """When the first trade of a series was made, in microseconds; ExchangeError, Cancelled."""

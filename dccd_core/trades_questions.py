@@ -74,6 +74,19 @@ class TradesQuestions(Questions):
         self._store.write_listing(series, first)
         return first
 
+    def rate(self, series: Series, time: int) -> float | None:
+        """How many trades a second there were about a time, by one page of them; None if it does
+        not tell. Raises ExchangeError."""
+        since: Request | int = time
+        for _ in range(STEPS):
+            page = self.trades(series, since).page
+            if page.trades or page.next is None:
+                break
+            since = page.next
+        times = [trade.time for trade in page.trades]
+        seconds = (max(times) - min(times)) / SECOND if times else 0.0
+        return len(times) / seconds if seconds else None
+
     def _first_trade(self, series: Series) -> int:
         since: Request | int = 0
         for _ in range(STEPS):

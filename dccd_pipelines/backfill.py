@@ -75,13 +75,13 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
     plans = [
         plan
         for one in _by(series, lambda one: one.exchange)
-        for plan in _plan(config, one, bounds, cancel)
+        for plan in _plan(config, one, bounds, cancel, sample=dry_run)
     ]
     report = Report(summarize(plans))
     planned(report)
     if dry_run:
         return report
-    work = sorted((plan for plan in plans if plan.missing), key=_order)
+    work = sorted((plan for plan in plans if plan.missing or plan.beyond), key=_order)
     kind = channel_of if parallel else group_name
     groups = _by(work, lambda plan: kind(plan.cell.series))
     failed: dict[tuple[Series, str], list[Window]] = defaultdict(list)
@@ -143,7 +143,7 @@ def summarize(plans: Sequence[Plan]) -> list[SeriesPlan]:
     for group in _by(plans, lambda plan: plan.cell.series):
         series = group[0].cell.series
         problem = next((plan.problem for plan in group if plan.problem), "")
-        missing = union(window for plan in group for window in plan.missing)
+        missing = union(window for plan in group for window in [*plan.missing, *plan.beyond])
         requests = 0 if problem else requests_of(group)
         seconds = None if requests is None else seconds_of(series, requests)
         note = next((plan.note for plan in group if plan.note), "")
@@ -151,11 +151,13 @@ def summarize(plans: Sequence[Plan]) -> list[SeriesPlan]:
     return found
 
 
-def _plan(config: Config, series: list[Series], bounds: Bounds, cancel: Event) -> list[Plan]:
+def _plan(
+    config: Config, series: list[Series], bounds: Bounds, cancel: Event, *, sample: bool
+) -> list[Plan]:
     now = time.time_ns() // 1_000
     todo = [cell for one in series for cell in cells(one, wanted(config, one, now, *bounds))]
     with open_collector(config, series[0].exchange, cancel=cancel) as collector:
-        return collector.plan(todo)
+        return collector.plan(todo, sample=sample)
 
 
 def _materialize(

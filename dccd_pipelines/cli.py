@@ -151,7 +151,7 @@ def collect(config: ConfigOption = None) -> None:
 def _announce(report: Report) -> None:
     for plan in report.plans:
         if not plan.missing:
-            out.print(f"{plan.series}: already up to date")
+            out.print(f"{plan.series}: {plan.note or 'already up to date'}")
 
 
 def _conclude(report: Report) -> None:

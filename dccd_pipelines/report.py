@@ -9,9 +9,9 @@ from dccd_core.models import Series, Window
 class SeriesPlan:
     """What is missing of one series: its windows, and the requests and seconds they take.
 
-    `requests` and `seconds` are None where nobody can know, as of trades of which none is stored
-    yet. `problem` says why nothing of it can be had, if that is known already; `note` why less than
-    what is wanted can.
+    `requests` and `seconds` are None where nobody can know; of trades they are a guess by stored
+    days, or in a dry run by a sample. `problem` says why nothing of it can be had, if that is known
+    already; `note` why less than what is wanted can.
     """
 
     series: Series

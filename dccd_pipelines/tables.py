@@ -77,7 +77,7 @@ def total_line(report: Report) -> str:
     seconds = sum(plan.seconds or 0.0 for plan in report.plans)
     requests = sum(plan.requests or 0 for plan in report.plans)
     unknown = any(plan.requests is None for plan in report.plans)
-    more = "; how many more the trades take is known when a day of them is there" if unknown else ""
+    more = "; how many more the trades take is not known" if unknown else ""
     return f"{requests:,} requests, about {duration(seconds)}{more}"
 
 

@@ -239,6 +239,25 @@ def test_a_plan_counts_shared_trades_once(store: DataStore) -> None:
     assert len(first.pages) == 1
 
 
+def test_a_sample_tells_about_how_many_pages_of_trades_there_are(store: DataStore) -> None:
+    trades = market("2025-05-01", "2025-06-10T12:00:20", 100)
+    client = Client(NOW)
+    todo = cells(BTC_1H, Window(at("2025-05-01"), BTC_1H.floor(NOW)))
+    [plan] = collector(store, Newest(BTC=trades), client).plan(todo, sample=True)
+    before = client.pages()
+    list(collector(store, Newest(BTC=trades), client).collect(todo))
+    assert plan.others == pytest.approx(client.pages() - before, rel=0.2)
+    assert before <= 8, "what tells it costs little"
+
+
+def test_a_sample_that_cannot_be_had_is_no_error(store: DataStore) -> None:
+    trades = market("2025-05-01", "2025-06-10T12:00:20", 100)
+    client = Client(NOW, error=lambda n: Unavailable("down") if n > 4 else None)
+    todo = cells(BTC_1H, Window(at("2025-05-01"), BTC_1H.floor(NOW)))
+    [plan] = collector(store, Newest(BTC=trades), client).plan(todo, sample=True)
+    assert (plan.problem, plan.others) == ("", None)
+
+
 def test_an_unknown_pair_is_an_error_of_its_cells(store: DataStore) -> None:
     wrong = replace(BTC_1H, symbol=Symbol("BTX", "USDT"))
     todo = cells(wrong, Window(at("2024-03-01"), BTC_1H.floor(NOW)))

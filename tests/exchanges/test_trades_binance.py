@@ -13,6 +13,7 @@ from dccd_core.models import SECOND, Symbol
 from dccd_core.rest import RestClient, Retries
 from dccd_sandbox import Sandbox, Settings
 
+CAPTURE = Path(__file__).parents[3] / "shared" / "captures" / "binance_spot.exchangeInfo.jsonl"
 BTC = Instrument(Symbol("BTC", "USDT"), "BTCUSDT", trading=True)
 
 
@@ -81,3 +82,16 @@ def test_the_other_host_is_asked_unless_the_config_names_one(tmp_path: Path) -> 
         assert ask(RestClient(Elsewhere(), limiter), box.binance_url) == 200
         configured = RestClient(Elsewhere(), limiter, base_url=box.binance_url)
         assert ask(configured, "http://127.0.0.1:9") == 200
+
+
+@pytest.mark.skipif(not CAPTURE.exists(), reason="needs ../shared/captures")
+def test_every_recorded_market_has_a_name_of_its_own() -> None:
+    info = json.loads(CAPTURE.read_text().splitlines()[0])["msg"]
+    answer = Answer(200, {}, json.dumps(info).encode(), 0)
+    found = Binance().instruments(answer, Request("/")).instruments
+    assert len({one.symbol for one in found}) == len(found) == len(info["symbols"]) == 150
+    for one, market in zip(found, info["symbols"], strict=True):
+        assert Symbol.parse(str(one.symbol)) == Symbol.from_slug(one.symbol.slug) == one.symbol
+        assert one.name == market["symbol"]
+        assert (one.symbol.base, one.symbol.quote) == (market["baseAsset"], market["quoteAsset"])
+        assert one.trading is (market["status"] == "TRADING")

@@ -92,6 +92,30 @@ def test_the_recorded_candles_are_read_to_the_last_digit() -> None:
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="no captures here")
+def test_every_recorded_market_has_a_name_of_its_own() -> None:
+    """The list is from before `status`. Left out are the pairs of the dark pool and no others."""
+    lines = (SHARED / "captures" / "kraken.assetpairs.jsonl").read_text().splitlines()
+    body = next(json.loads(line)["msg"] for line in lines if json.loads(line)["dir"] == "http")
+    recorded = body["result"].values()
+    for pair in recorded:
+        pair["status"] = "online"
+    found = (
+        Kraken()
+        .instruments(Answer(200, {}, json.dumps(body).encode(), 0), Request("/"))
+        .instruments
+    )
+    lit = {pair["altname"]: pair["wsname"] for pair in recorded if "wsname" in pair}
+    assert {one.name for one in found} == set(lit)
+    assert len({one.symbol for one in found}) == len(found) == len(lit) > 250
+    ours = {"XBT": "BTC", "XDG": "DOGE"}
+    for one in found:
+        assert Symbol.parse(str(one.symbol)) == Symbol.from_slug(one.symbol.slug) == one.symbol
+        base, _, quote = lit[one.name].partition("/")
+        wanted = (ours.get(base, base), ours.get(quote, quote))
+        assert (one.symbol.base, one.symbol.quote) == wanted
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="no captures here")
 def test_recorded_trades_and_a_recorded_book_are_read() -> None:
     samples = SHARED / "captures" / "samples"
     body = (samples / "kraken_http_trades.json").read_bytes()

@@ -92,6 +92,31 @@ def test_run_once_goes_on_to_now_and_the_schedule_looks_at_the_open_days(
     assert plan.requests < 5
 
 
+def test_a_backfill_takes_files_of_days_that_the_exchange_does_not_serve(
+    project: Project, box: Sandbox
+) -> None:
+    """Bybit itself has the last hour only: what a plan leaves out for that reason is still work."""
+    write(project, f"trades_jobs:\n  - {{exchange: bybit, pairs: [BTC/USDT], start: {START}}}")
+    base = project.url.rsplit("/", 1)[0]
+    with project.path.open("a") as file:
+        file.write(f"  bybit: {{rest_url: {base}/bybit, archive_url: {base}/archives/bybit}}\n")
+    config, series = load_config(project.path), Series.parse("bybit/trades/BTC-USDT")
+    day = series.period_window(START)
+    (plan,) = run_backfill(config, end=day.end, dry_run=True).plans
+    assert (plan.missing, plan.requests) == ([day], 2)
+    report = run_backfill(config, end=day.end)
+    assert report.ok, report.failed
+    store = DataStore(config.settings.data_path)
+    real = box.trades_truth("BTCUSDT", day.start // 1_000, day.end // 1_000)
+    assert store.load(series).height == report.rows == real.height > 1_000
+    (plan,) = run_backfill(config, end=day.end, dry_run=True).plans
+    assert (plan.missing, plan.requests) == ([], 0)
+
+    today = project.dccd("backfill", "--start", TODAY.isoformat())  # has no file yet
+    assert "BTC-USDT: only published files have it: trades are served for 1h" in today.stdout
+    assert "up to date" not in today.stdout
+
+
 def test_a_hole_in_the_ids_is_found_by_the_check(trades: Config, project: Project) -> None:
     assert run_backfill(trades, end=(TODAY - timedelta(days=1)).isoformat()).ok
     store = DataStore(trades.settings.data_path)
@@ -241,7 +266,10 @@ def test_validate_online_tells_what_can_be_had_and_what_not(project: Project, bo
     assert found.returncode == 1
     assert "BTC/USDTT: Binance spot has no such pair; did you mean BTC/USDT" in said
     assert "XXX/USDT: Binance spot has no such pair" in said
-    assert "1 requests, about 0 s; how many more the trades take" in said
+    trades = [one for one in said.splitlines() if one.startswith("binance/trades/BTC-USDT")][-1]
+    needed = box.trades_truth("BTCUSDT", f"{START}T00:00", datetime.now(UTC).isoformat()).height
+    assert int(trades.split()[-3]) == pytest.approx(needed / 1_000, rel=0.3, abs=2)
+    assert "not known" not in said
     paths = box.stats()["paths"]
     assert not any("klines" in path and sum(n.values()) > 4 for path, n in paths.items())
     assert not project.folder.joinpath("data", "binance").exists() or not list(
