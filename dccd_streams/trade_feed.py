@@ -53,6 +53,7 @@ class TradeFeed(Feed):
         self._last: Trade | None = None
         self._resume: tuple[int, str] | None = None
         self._live_at: float | None = None
+        self._doubtful = False
         self._settle = settle
 
     @property
@@ -80,7 +81,10 @@ class TradeFeed(Feed):
         with self.lock:
             # where ids are contiguous the next trade tells just what is missing
             # and another connection may carry it only since a moment ago
-            if not self.contiguous and self._coverage.open:
+            if self.contiguous:
+                return
+            self._doubtful = True
+            if self._coverage.open:
                 self._break(cause)
                 self._live_at = time.monotonic()
 
@@ -92,7 +96,10 @@ class TradeFeed(Feed):
                 return
             newest = max(map(_TIME, news))
             self._coverage.see(newest)
-            if not self._coverage.open:
+            if self._doubtful:
+                # what could not be read may be newer than what came with it
+                self._doubtful = False
+            elif not self._coverage.open:
                 self._anchor(newest, news)
             elif self.contiguous:
                 self._check_ids(news)
