@@ -97,10 +97,9 @@ class _Newest:
 
 def _remove_file(instance: dg.DagsterInstance, run: str) -> None:
     """With SQLite each run has a file of its own, which Dagster empties and leaves."""
-    with suppress(NotImplementedError):
-        folder = Path(instance.root_directory) / "history" / "runs"
-        for path in (folder / f"{run}.db{end}" for end in ("", "-journal", "-wal", "-shm")):
-            path.unlink(missing_ok=True)
+    folder = Path(instance.root_directory) / "history" / "runs"
+    for path in (folder / f"{run}.db{end}" for end in ("", "-journal", "-wal", "-shm")):
+        path.unlink(missing_ok=True)
 
 
 def stored_bytes(instance: dg.DagsterInstance) -> int:

@@ -76,6 +76,20 @@ def series_schedule(config: Config, cron: str, series: Sequence[Series]) -> dg.S
     return tick
 
 
+def asset_schedule(
+    job: str, key: dg.AssetKey, cron: str, description: str
+) -> dg.ScheduleDefinition:
+    """The schedule of one asset that is no series; its name is that of the job."""
+    return dg.ScheduleDefinition(
+        name=f"{job.removesuffix('_job')}_schedule",
+        job=dg.define_asset_job(job, selection=dg.AssetSelection.assets(key)),
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=description,
+    )
+
+
 def with_sources(series: Sequence[Series]) -> list[Series]:
     """Series with the candles that they are built from, these first."""
     found = dict.fromkeys(series)

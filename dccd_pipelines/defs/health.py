@@ -11,6 +11,7 @@ from dccd_pipelines.health_run import FRESH, Look, changed_checks, fresh_result,
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.location import load_location_config
 from dccd_pipelines.overview import overview
+from dccd_pipelines.schedules import asset_schedule
 
 OVERVIEW = dg.AssetKey(["health", "overview"])
 
@@ -24,7 +25,11 @@ def defs() -> dg.Definitions:
         assets=[_overview(config)],
         asset_checks=[checks] if checks else [],
         sensors=[_sensor(config)],
-        schedules=[_schedule()],
+        schedules=[
+            asset_schedule(
+                "health_overview_job", OVERVIEW, "50 0 * * *", "the page of all series, once a day"
+            )
+        ],
     )
 
 
@@ -86,15 +91,3 @@ def _overview(config: Config) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata=overview(config))
 
     return health_overview
-
-
-def _schedule() -> dg.ScheduleDefinition:
-    selection = dg.AssetSelection.assets(OVERVIEW)
-    return dg.ScheduleDefinition(
-        name="health_overview_schedule",
-        job=dg.define_asset_job("health_overview_job", selection=selection),
-        cron_schedule="50 0 * * *",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="the page of all series, once a day",
-    )

@@ -13,6 +13,7 @@ from dccd_pipelines.offsite_run import (
     remote_sensor,
     retention_asset,
 )
+from dccd_pipelines.schedules import asset_schedule
 
 
 @dg.definitions
@@ -21,6 +22,12 @@ def defs() -> dg.Definitions:
     config = load_location_config().config
     targets = RemoteStorage(config.storage).targets
     clears = config.storage.retention.wanted
+    schedule = asset_schedule(
+        "offsite__retention_job",
+        RETENTION,
+        "20 2 * * *",
+        "removes here what is old and at every remote",
+    )
     return dg.Definitions(
         assets=[
             *(remote_asset(config, target) for target in targets),
@@ -33,17 +40,5 @@ def defs() -> dg.Definitions:
             for target in targets
         ],
         sensors=[remote_sensor(config, target) for target in targets],
-        schedules=[_schedule()] if clears else [],
-    )
-
-
-def _schedule() -> dg.ScheduleDefinition:
-    selection = dg.AssetSelection.assets(RETENTION)
-    return dg.ScheduleDefinition(
-        name="offsite_retention_schedule",
-        job=dg.define_asset_job("offsite__retention_job", selection=selection),
-        cron_schedule="20 2 * * *",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="removes here what is old and at every remote",
+        schedules=[schedule] if clears else [],
     )

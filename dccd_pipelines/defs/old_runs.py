@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from dccd_pipelines.old_runs import delete_old_runs, stored_bytes
+from dccd_pipelines.schedules import asset_schedule
 
 OLD_RUNS = dg.AssetKey(["health", "old_runs"])
 KEEP = timedelta(days=7)
@@ -33,15 +34,8 @@ def defs() -> dg.Definitions:
     return dg.Definitions(
         assets=[old_runs],
         schedules=[
-            dg.ScheduleDefinition(
-                name="old_runs_schedule",
-                job=dg.define_asset_job(
-                    "old_runs_job", selection=dg.AssetSelection.assets(OLD_RUNS)
-                ),
-                cron_schedule="10 1 * * *",
-                execution_timezone="UTC",
-                default_status=dg.DefaultScheduleStatus.RUNNING,
-                description="deletes runs that tell nothing any more",
+            asset_schedule(
+                "old_runs_job", OLD_RUNS, "10 1 * * *", "deletes runs that tell nothing any more"
             )
         ],
     )

@@ -238,7 +238,7 @@ def test_old_files_are_removed_by_a_schedule_of_its_own_if_that_is_wanted(
     project.store.merge(BTC_1H, "2026", rows, [newer], "rest")
     location = load_location()
     schedules = {one.name: one for one in location.schedules or []}
-    assert "offsite_retention_schedule" in schedules
+    assert "offsite__retention_schedule" in schedules
     with project.instance() as instance:
         assert run(location, instance, "offsite__retention_job").success
         kept = latest(instance)
