@@ -115,10 +115,14 @@ def _changes(store: DataStore, series: Series, window: Window) -> Iterator[dict[
         rows = store.load(series, *day).with_columns(_ticks("time", "received"))
         found = pl.concat([*carried, rows]).filter(pl.col("received").is_between(*window, "left"))
         settled = pl.col("received") < day.end - _SKEW
-        yield from found.filter(settled).sort("received").iter_rows(named=True)
+        yield from _applied(found.filter(settled))
         carried = [found.filter(~settled)]
     for rows in carried:
-        yield from rows.sort("received").iter_rows(named=True)
+        yield from _applied(rows)
+
+
+def _applied(rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    return rows.sort("received", maintain_order=True).iter_rows(named=True)
 
 
 def _days(store: DataStore, series: Series, window: Window) -> list[Window]:

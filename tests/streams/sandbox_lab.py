@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import polars as pl
@@ -299,10 +299,14 @@ class Place:
             if number is not None and number != last:
                 passed.append(number)
                 last = number
-        jumps = sum(after != before + 1 for before, after in pairwise(passed))
-        assert passed == sorted(passed)
+        newest = accumulate(passed, max)
+        back = [number < most for number, most in zip(passed, newest, strict=True)]
+        # half of a change, with one level set back, may look like the book before the last one
+        assert not any(one and two for one, two in pairwise(back)), passed
+        forward = [number for number, older in zip(passed, back, strict=True) if not older]
+        jumps = sum(after != before + 1 for before, after in pairwise(forward))
         assert jumps < self.store.load(series)["snapshot"].sum()
-        return len(passed)
+        return len(forward)
 
 
 def _levels(row: dict[str, list[float]], side: str) -> Levels:
