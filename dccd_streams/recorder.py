@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from dccd_core.models import DAY
+from dccd_core.store import memory
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.fold import fold
 from dccd_core.store.journal import JournalWriter
@@ -167,6 +168,7 @@ class Recorder:
 
     def _fold_closed(self) -> None:
         folded = fold(self._store)
+        memory.release()
         self.last_fold = time.time()
         for damage in folded.damage:
             log.error("the journal was damaged: %s", damage)
