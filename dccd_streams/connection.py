@@ -16,15 +16,12 @@ from dccd_streams.feed import Feed
 from dccd_streams.link import Link
 from dccd_streams.links import Links
 from dccd_streams.pacing import Pacing
-from dccd_streams.shared_reader import ENOUGH, SharedReader
 from dccd_streams.timing import Timing
 from dccd_streams.transport import Disconnected, Refused, Transport
 
 log = logging.getLogger(__name__)
 
-_BATCH = ENOUGH  # frames that are decoded at once, for the sake of memory
-# Seconds from one message to the next between which the shared reader is the cheaper one.
-_FAST, _SLOW = 0.00005, 0.025
+_BATCH = 2_000  # frames that are decoded at once, for the sake of memory
 
 
 class Owner(Protocol):
@@ -33,7 +30,6 @@ class Owner(Protocol):
     live: Live
     timing: Timing
     stopping: threading.Event
-    reader: SharedReader
 
     def url(self, path: str) -> str:
         """Where to connect."""
@@ -202,19 +198,13 @@ class Connection:
         frames: list[Frame] = []
         born = time.monotonic()
         due, self._ping_due = born + tick, born
-        now, pause = born, tick
         while not self._ending.is_set():
-            before, held = now, len(frames)
             try:
-                if _FAST < pause < _SLOW:
-                    self._owner.reader.read(self._transport, frames, due)
-                else:
-                    frames += self._transport.receive(tick)
+                frames += self._transport.receive(tick)
             except Disconnected as error:
                 links.take(frames)
                 return str(error)
             now = time.monotonic()
-            pause = (now - before) / max(1, len(frames) - held)
             if now >= due or len(frames) >= _BATCH:
                 cause = links.take(frames) or links.check(now) or self._look_after(now, born)
                 frames, due = [], now + tick

@@ -3,14 +3,15 @@
 Many frames are read at once. Payloads are not checked for UTF-8: whoever decodes the JSON does.
 """
 
-from collections.abc import Callable
+from functools import partial
 
-ROOM = 256 << 10
+from dccd_core.exchanges.live import Frame
+
 LARGEST = 64 << 20
 """Bytes of one message; Coinbase's largest snapshots have 5 MB."""
 
-_LEAST = 16 << 10  # what one TLS record holds
 _CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
+_new_frame = partial(tuple.__new__, Frame)  # half the price of Frame(payload, received)
 
 
 class ProtocolError(Exception):
@@ -18,37 +19,35 @@ class ProtocolError(Exception):
 
 
 class FrameReader:
-    """Collects bytes and gives whole messages.
+    """Collects bytes and gives whole messages, each with the time of receipt of its last byte.
 
-    `pings` are payloads yet to be answered; `closed` is the server's code and reason after its
-    close frame (1005 where it gave none), behind which nothing is read.
+    `held` is how many bytes it has that gave no message yet. `pings` are payloads yet to be
+    answered; `closed` is the server's code and reason after its close frame (1005 where it gave
+    none), behind which nothing is read.
     """
 
     def __init__(self, largest: int = LARGEST) -> None:
+        self.held = 0
         self.pings: list[bytes] = []
         self.closed: tuple[int, str] | None = None
-        self._buffer = bytearray(ROOM)
-        self._start = self._end = 0
+        self._pieces: list[tuple[bytes, int]] = []
         self._wanted = 2
         self._parts: list[bytes] | None = None
         self._largest = largest
 
-    def fill(self, receive_into: Callable[[memoryview], int]) -> int:
-        """Read once into the free room; how many bytes came."""
-        if len(self._buffer) - self._end < _LEAST:
-            self._make_room()
-        with memoryview(self._buffer) as view, view[self._end :] as free:
-            count = receive_into(free)
-        self._end += count
-        return count
+    def feed(self, piece: bytes, received: int) -> None:
+        """Keep what was read, which costs next to nothing, until the messages are wanted."""
+        self._pieces.append((piece, received))
+        self.held += len(piece)
 
-    def messages(self, found: list[bytes]) -> None:
+    def messages(self, found: list[Frame]) -> None:
         """Append the messages that are whole; ProtocolError after those before the fault."""
-        if self._end - self._start < self._wanted:
+        if self.held < self._wanted:
             return
-        with memoryview(self._buffer) as view:
-            data = bytes(view[self._start : self._end])  # slices of bytes are the cheapest
-        start, end, self._wanted = 0, len(data), 2
+        receipts = iter(self._pieces)
+        piece, received = next(receipts)
+        data = b"".join([one for one, _ in self._pieces])
+        start, end, until, self._wanted = 0, self.held, len(piece), 2
         try:
             while self.closed is None and end - start >= 2:
                 first, size, head = data[start], data[start + 1], start + 2
@@ -59,14 +58,18 @@ class FrameReader:
                 if stop > end:
                     self._want(stop - start, size)
                     break
+                while stop > until:
+                    piece, received = next(receipts)
+                    until += len(piece)
                 start = stop
                 if self._parts is None and (first == 0x81 or first == 0x82):
-                    found.append(data[head:stop])
+                    found.append(_new_frame((data[head:stop], received)))
                 else:
-                    self._other(first, data[head:stop], found)
+                    self._other(first, Frame(data[head:stop], received), found)
         finally:
-            self._start += start
-            self._forget()
+            rest = data[start:]
+            self.held = len(rest)
+            self._pieces = [(rest, received)] if rest else []
 
     def _want(self, count: int, size: int) -> None:
         """Wait for so many bytes, of a message of `size`, before any is looked at again."""
@@ -74,44 +77,28 @@ class FrameReader:
             raise ProtocolError(f"a message of {size} bytes")
         self._wanted = count
 
-    def _forget(self) -> None:
-        """Begin at the front where all is read; give back what a large message needed."""
-        if self._start == self._end:
-            self._start = self._end = 0
-            if len(self._buffer) > ROOM:
-                self._buffer = bytearray(ROOM)
-
-    def _make_room(self) -> None:
-        """Move what is not read yet to the front; double the buffer if that is most of it."""
-        rest = self._buffer[self._start : self._end]
-        size = len(self._buffer)
-        if len(rest) > size // 2:
-            size *= 2
-        self._buffer = rest + bytes(size - len(rest))
-        self._start, self._end = 0, len(rest)
-
-    def _other(self, first: int, payload: bytes, found: list[bytes]) -> None:
+    def _other(self, first: int, frame: Frame, found: list[Frame]) -> None:
         """A control frame, or a part of a message."""
         if first & 0x70:
             raise ProtocolError("a frame with reserved bits: no extension was agreed on")
         opcode, final = first & 0x0F, bool(first & 0x80)
         if opcode >= _CLOSE:
-            self._control(opcode, final, payload)
+            self._control(opcode, final, frame.payload)
         elif opcode > 2:
             raise ProtocolError(f"a frame of the unknown kind {opcode}")
         elif (opcode == 0) != (self._parts is not None):
             raise ProtocolError("the parts of messages are mixed up")
         else:
-            self._part(final, payload, found)
+            self._part(final, frame, found)
 
-    def _part(self, final: bool, payload: bytes, found: list[bytes]) -> None:
+    def _part(self, final: bool, frame: Frame, found: list[Frame]) -> None:
         parts = self._parts if self._parts is not None else []
-        parts.append(payload)
+        parts.append(frame.payload)
         if sum(map(len, parts)) > self._largest or len(parts) > 65_536:
             raise ProtocolError(f"a message of more than {self._largest} bytes or 65536 parts")
         self._parts = None if final else parts
         if final:
-            found.append(b"".join(parts))
+            found.append(Frame(b"".join(parts), frame.received))
 
     def _control(self, opcode: int, final: bool, payload: bytes) -> None:
         if not final or len(payload) > 125:

@@ -24,6 +24,7 @@ from dccd_streams.feed import Feed
 from dccd_streams.instance import Instance, Shard, ShardStore
 from dccd_streams.recorder import Recorder
 from dccd_streams.roster import Roster
+from dccd_streams.shared_reader import SharedReader
 from dccd_streams.tasks import Task, configured, same, stopped_status, task_key
 from dccd_streams.timing import Timing
 from dccd_streams.transport import SocketTransport, Transport
@@ -45,7 +46,7 @@ class StreamManager:
         *,
         shard: Shard | None = None,
         timing: Timing | None = None,
-        make_transport: Callable[[], Transport] = SocketTransport,
+        make_transport: Callable[[SharedReader], Transport] = SocketTransport,
     ) -> None:
         self.config, self.shard = config, shard
         self.timing = timing or Timing()

@@ -43,7 +43,7 @@ class Roster:
         store: DataStore,
         recorder: Recorder,
         timing: Timing,
-        make_transport: Callable[[], Transport],
+        make_transport: Callable[[SharedReader], Transport],
     ) -> None:
         self._config, self._store, self._recorder = config, store, recorder
         self._timing, self._make_transport = timing, make_transport
@@ -116,8 +116,7 @@ class Roster:
                     name,
                     self._timing,
                     self._recorder.may_write,
-                    self._reader,
-                    self._make_transport,
+                    partial(self._make_transport, self._reader),
                 )
             return self._venues[name]
 

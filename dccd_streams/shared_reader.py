@@ -6,21 +6,15 @@ own thread would be woken for every few of them, and all of them would wait for 
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dccd_core.exchanges.live import Frame
-from dccd_streams.transport import Transport
-
-ENOUGH = 2_000
-"""Frames of one connection that are held at most, about."""
-
-_NAP = 0.025  # `received` is late by so much at most
+_NAP = 0.025  # the time of receipt is late by so much at most
 
 
 @dataclass(slots=True, eq=False)
 class _Loan:
-    transport: Transport
-    frames: list[Frame]
+    collect: Callable[[], bool]
     until: float
     error: Exception | None = None
     over: threading.Event = field(default_factory=threading.Event)
@@ -29,7 +23,8 @@ class _Loan:
 class SharedReader:
     """Reads what is lent to it, every few milliseconds, in a thread of its own.
 
-    A transport is lent for the time of one `read`: two threads never use it at once.
+    What is lent is a function that reads what is there, without waiting, and says whether that is
+    enough. It is called by one thread at a time: until `read` returns, the lender leaves it alone.
     """
 
     def __init__(self) -> None:
@@ -39,12 +34,9 @@ class SharedReader:
         self._thread = threading.Thread(target=self._run, name="stream-read", daemon=True)
         self._thread.start()
 
-    def read(self, transport: Transport, frames: list[Frame], until: float) -> None:
-        """Sleep until a moment of the monotonic clock, and append what comes meanwhile.
-
-        Wakes sooner when that is a lot. Raises what the transport raises.
-        """
-        loan = _Loan(transport, frames, until)
+    def read(self, collect: Callable[[], bool], seconds: float) -> None:
+        """Sleep while it is read, for so long, or until that was enough. Raises what it raises."""
+        loan = _Loan(collect, time.monotonic() + seconds)
         with self._condition:
             if self._closed:
                 return
@@ -71,20 +63,21 @@ class SharedReader:
                 self._new = []
                 closed = self._closed
             now = time.monotonic()
-            over = [loan for loan in loans if _read(loan, now) or closed]
+            over = [loan for loan in loans if _read(loan) or now >= loan.until or closed]
             # only now: whoever wakes wants the interpreter
             for loan in over:
                 loan.over.set()
             if closed:
                 return
-            loans = [loan for loan in loans if not loan.over.is_set()]
+            if over:
+                loans = [loan for loan in loans if loan not in over]
             time.sleep(_NAP)
 
 
-def _read(loan: _Loan, now: float) -> bool:
+def _read(loan: _Loan) -> bool:
     """Read what is there; whether the loan is over."""
     try:
-        loan.frames += loan.transport.receive(0)
+        return loan.collect()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is its owner's business
         loan.error = error
-    return loan.error is not None or now >= loan.until or len(loan.frames) >= ENOUGH
+        return True

@@ -1,14 +1,13 @@
 """The only owner of a socket: connect, send, receive, close.
 
 websocket-client connects (TLS, proxy, handshake) and masks what we send. It would read three
-times per message; our own loop over its socket reads many messages at once.
+times per message; our own loop over its socket reads many messages at once. Where they come one by
+one but often, a thread that all connections share reads them.
 """
 
 import socket
 import ssl
 import time
-from functools import partial
-from itertools import repeat
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -16,11 +15,15 @@ import websocket
 
 from dccd_core.exchanges.live import Frame
 from dccd_streams.frames import FrameReader, ProtocolError
+from dccd_streams.shared_reader import SharedReader
 
 CONNECT_SECONDS = 5.0
 _SEND_SECONDS = 5.0
-_new_frame = partial(tuple.__new__, Frame)  # half the price of Frame(payload, received)
+_ROOM = 64 << 10  # bytes of one read
 _READS = 64  # of one `receive`: TLS gives 16 kB at once, and the caller has other work too
+_ENOUGH = 256 << 10  # bytes that are held at most, about, before they are looked at
+# Seconds from one message to the next between which the shared reader is the cheaper one.
+_FAST, _SLOW = 0.00005, 0.025
 
 
 class Disconnected(Exception):
@@ -45,21 +48,25 @@ class Transport(Protocol):
         """Send one text message, an empty one as a ping frame; Disconnected if it cannot be."""
 
     def receive(self, timeout: float) -> list[Frame]:
-        """What has come, waiting up to `timeout` seconds for the first; Disconnected at the end."""
+        """What has come, waiting up to `timeout` seconds for the first, or for more while they come
+        one by one; Disconnected at the end."""
 
     def close(self) -> None:
         """End the connection; again is allowed."""
 
 
 class SocketTransport:
-    """A Transport over websocket-client."""
+    """A Transport over websocket-client. `shared` reads for it where that is the cheaper way."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedReader | None = None) -> None:
+        self._shared = shared
         self._client: websocket.WebSocket | None = None
         self._socket: socket.socket | None = None
+        self._secure: ssl.SSLSocket | None = None
         self._reader = FrameReader()
         self._end: str | None = None
         self._timeout = CONNECT_SECONDS
+        self._received, self._pause = 0.0, _SLOW
 
     def connect(self, url: str, proxy: str | None) -> None:
         """Open the connection to a ws:// or wss:// URL, through an http:// proxy if given."""
@@ -82,6 +89,8 @@ class SocketTransport:
         except (OSError, ValueError, websocket.WebSocketException) as error:
             raise Disconnected(f"no connection: {_plain(error)}") from error
         self._client, self._socket = client, client.sock
+        self._secure = client.sock if isinstance(client.sock, ssl.SSLSocket) else None
+        self._received, self._pause = time.monotonic(), _SLOW
         if self._socket is not None:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -98,16 +107,23 @@ class SocketTransport:
             raise Disconnected(f"cannot send: {_plain(error)}") from error
 
     def receive(self, timeout: float) -> list[Frame]:
-        """The messages that have come, with one receipt time for all of a read."""
+        """The messages that have come, each with the time of receipt of its last byte."""
         self._raise_end()
-        sock = self._wait_at_most(timeout)
-        found: list[bytes] = []
-        received = self._read(sock, found)
+        if self._shared is not None and _FAST < self._pause < _SLOW:
+            self._wait_at_most(0)
+            self._shared.read(self._collect, timeout)
+        else:
+            self._wait_at_most(timeout)
+            self._collect()
+        found = self._messages()
         while self._reader.pings and self._end is None:
             self._pong(self._reader.pings.pop(0))
         if not found:
             self._raise_end()
-        return list(map(_new_frame, zip(found, repeat(received))))
+        now = time.monotonic()
+        self._pause = (now - self._received) / max(1, len(found))
+        self._received = now
+        return found
 
     def _raise_end(self) -> None:
         if self._end is not None:
@@ -119,29 +135,37 @@ class SocketTransport:
         except Disconnected as error:
             self._end = str(error)  # what was read with the ping is handed on first
 
-    def _read(self, sock: socket.socket, found: list[bytes]) -> int:
-        """Read what is there; a fault is kept until what came before it has been handed on."""
-        reader, received = self._reader, 0
+    def _collect(self) -> bool:
+        """Read what is there; whether it is enough. A fault is told after what came before it."""
+        sock, secure = self._socket, self._secure
+        if sock is None:
+            return True
         try:
             for _ in range(_READS):
-                count = reader.fill(sock.recv_into)
-                received = received or time.time_ns() // 1_000
-                if not count:
+                piece = sock.recv(_ROOM)
+                if not piece:
                     self._end = "the server cut the connection"
-                    break
-                reader.messages(found)
-                if not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+                    return True
+                self._reader.feed(piece, time.time_ns() // 1_000)
+                if secure is None or not secure.pending():
                     break
         except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
             pass  # nothing came, or half a TLS record: the rest is read next time
         except OSError as error:
             self._end = f"the connection broke: {_plain(error)}"
+            return True
+        return self._reader.held >= _ENOUGH
+
+    def _messages(self) -> list[Frame]:
+        found: list[Frame] = []
+        try:
+            self._reader.messages(found)
         except ProtocolError as error:
             self._end = f"the server sent {error}"
-        if reader.closed:
-            code, reason = reader.closed
+        if self._reader.closed:
+            code, reason = self._reader.closed
             self._end = f"the server closed with code {code} {reason}".rstrip()
-        return received
+        return found
 
     def close(self) -> None:
         """Say goodbye and close; what the server answers is not waited for."""
@@ -162,14 +186,13 @@ class SocketTransport:
             raise Disconnected("not connected")
         return self._client
 
-    def _wait_at_most(self, seconds: float) -> socket.socket:
-        """The socket with a time-out. Setting one is a system call: only where it changes."""
+    def _wait_at_most(self, seconds: float) -> None:
+        """Set the socket's time-out. That is a system call: only where it changes."""
         if self._socket is None:
             raise Disconnected("not connected")
         if seconds != self._timeout:
             self._socket.settimeout(seconds)
             self._timeout = seconds
-        return self._socket
 
 
 def _proxy_options(proxy: str | None) -> dict[str, object]:

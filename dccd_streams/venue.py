@@ -24,7 +24,6 @@ from dccd_streams.feed import Feed
 from dccd_streams.heal import Healer, Walked
 from dccd_streams.jobs import Jobs
 from dccd_streams.link import Link
-from dccd_streams.shared_reader import SharedReader
 from dccd_streams.timing import Timing
 from dccd_streams.trade_feed import TradeFeed
 from dccd_streams.transport import SocketTransport, Transport
@@ -47,7 +46,6 @@ class Venue:
         name: str,
         timing: Timing,
         may_write: Callable[[], bool],
-        reader: SharedReader,
         make_transport: Callable[[], Transport] = SocketTransport,
     ) -> None:
         exchange = load(name)
@@ -57,7 +55,6 @@ class Venue:
         self.live: Live = exchange
         self.stopping = threading.Event()
         self.may_write, self.make_transport = may_write, make_transport
-        self.reader = reader
         self._settings = config.exchange_settings(name)
         self._base = (self._settings.ws_url or exchange.ws_url).rstrip("/")
         self._store = DataStore(config.settings.data_path)

@@ -25,23 +25,31 @@ _ENCODINGS = {
 _DICTIONARIES = ("amount", "side")
 # about a month of 1 m candles: a reader of one day skips the rest of the year
 _ROW_GROUP = 50_000
+# A day that is over is written once and kept for years: a tenth smaller, for twice the time.
+_CLOSED_ROW_GROUP = 200_000
+_LEVEL, _CLOSED_LEVEL = 3, 9
 
 
-def write_table(path: Path, table: pa.Table, key_values: dict[bytes, bytes]) -> int:
-    """Write Parquet beside `path`, make it durable, put it in place; its size in bytes."""
+def write_table(
+    path: Path, table: pa.Table, key_values: dict[bytes, bytes], *, closed: bool = False
+) -> int:
+    """Write Parquet beside `path`, make it durable, put it in place; its size in bytes.
+
+    `closed`: it is not going to be written again soon.
+    """
     with _beside(path) as temporary:
         writer = pq.ParquetWriter(
             temporary,
             table.schema,
             compression="zstd",
-            compression_level=3,
+            compression_level=_CLOSED_LEVEL if closed else _LEVEL,
             use_dictionary=[name for name in _DICTIONARIES if name in table.column_names],
             column_encoding={k: v for k, v in _ENCODINGS.items() if k in table.column_names},
             write_page_checksum=True,
             store_schema=False,
         )
         with writer:
-            writer.write_table(table, row_group_size=_ROW_GROUP)
+            writer.write_table(table, row_group_size=_CLOSED_ROW_GROUP if closed else _ROW_GROUP)
             writer.add_key_value_metadata(key_values)
     return path.stat().st_size
 

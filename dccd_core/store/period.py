@@ -215,7 +215,7 @@ class Period:
                 footer = msgspec.structs.replace(footer, base=parts[0].footer.last)
                 written = files.write_table(self.tail, found.table, footer.encode())
             else:
-                written = self._write_main(found.table, footer)
+                written = self._write_main(found.table, footer, batch.close)
             state = [*(state[:1] if into_tail else []), (found.table.num_rows, footer)]
         footers = [footer for _, footer in state]
         return Merged(
@@ -232,10 +232,10 @@ class Period:
             set_aside=aside,
         )
 
-    def _write_main(self, table: pa.Table, footer: Footer) -> int:
+    def _write_main(self, table: pa.Table, footer: Footer, closed: bool) -> int:
         if not self.tail.exists():
-            return files.write_table(self.main, table, footer.encode())
-        size = files.write_table(self.fold, table, footer.encode())
+            return files.write_table(self.main, table, footer.encode(), closed=closed)
+        size = files.write_table(self.fold, table, footer.encode(), closed=closed)
         self._finish_fold()
         return size
 

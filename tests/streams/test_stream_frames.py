@@ -1,13 +1,18 @@
 """The frame loop: against frames made by somebody else's library, cut anywhere, and garbage."""
 
 import random
+from bisect import bisect_left
+from itertools import accumulate
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import CloseCode, Frame, Opcode
 
+from dccd_core.exchanges.live import Frame as Received
 from dccd_streams.frames import FrameReader, ProtocolError
+
+PIECE = 64 << 10
 
 
 def wire(opcode: Opcode, data: bytes, *, fin: bool = True, mask: bool = False) -> bytes:
@@ -16,19 +21,12 @@ def wire(opcode: Opcode, data: bytes, *, fin: bool = True, mask: bool = False) -
 
 
 def read(reader: FrameReader, data: bytes) -> list[bytes]:
-    """What a reader makes of bytes that come in one piece after the other, as large as it reads."""
-    found: list[bytes] = []
-    rest = memoryview(data)
-
-    def receive_into(free: memoryview) -> int:
-        count = min(len(free), len(rest))
-        free[:count] = rest[:count]
-        return count
-
-    while rest:
-        rest = rest[reader.fill(receive_into) :]
+    """What a reader makes of bytes that come in one piece after the other."""
+    found: list[Received] = []
+    for start in range(0, len(data), PIECE):
+        reader.feed(data[start : start + PIECE], 0)
         reader.messages(found)
-    return found
+    return [frame.payload for frame in found]
 
 
 MESSAGES = st.lists(
@@ -101,17 +99,33 @@ def test_what_no_server_may_send(data: bytes, why: str) -> None:
 
 
 def test_what_came_before_a_fault_is_kept() -> None:
-    reader, found = FrameReader(), list[bytes]()
-    data = wire(Opcode.TEXT, b"good") + bytes([0x83, 0])
-
-    def receive_into(free: memoryview) -> int:
-        free[: len(data)] = data
-        return len(data)
-
-    reader.fill(receive_into)
+    reader, found = FrameReader(), list[Received]()
+    reader.feed(wire(Opcode.TEXT, b"good") + bytes([0x83, 0]), 1)
     with pytest.raises(ProtocolError):
         reader.messages(found)
-    assert found == [b"good"]
+    assert found == [(b"good", 1)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(MESSAGES, st.lists(st.integers(1, 50_000), min_size=3), st.integers(0, 2**32))
+def test_a_message_has_the_receipt_of_its_last_byte(
+    messages: list[bytes], cuts: list[int], seed: int
+) -> None:
+    dice = random.Random(seed)
+    cuts = cuts if sum(map(len, messages)) < 5_000 else [cut + 997 for cut in cuts]
+    frames = [as_frames(message, dice) for message in messages]
+    data, ends = b"".join(frames), list(accumulate(map(len, frames)))
+    reader, found, at, fed = FrameReader(), list[Received](), 0, list[int]()
+    while at < len(data):
+        size = dice.choice(cuts)
+        reader.feed(data[at : at + size], len(fed))
+        at += size
+        fed.append(at)
+        if dice.random() < 0.3:
+            reader.messages(found)
+    reader.messages(found)
+    assert [frame.received for frame in found] == [bisect_left(fed, end) for end in ends]
+    assert reader.held == 0
 
 
 def test_a_close_frame_ends_the_messages() -> None:
@@ -128,5 +142,4 @@ def test_memory_is_given_back_after_a_large_message() -> None:
     assert list(map(len, read(reader, wire(Opcode.TEXT, large)))) == [len(large)]
     for _ in range(40):
         read(reader, wire(Opcode.TEXT, b"y" * 100_000))
-    size = len(reader._buffer)
-    assert size <= 512 << 10
+    assert reader.held == 0

@@ -1,44 +1,29 @@
 """The shared reader: what it reads for whom, and when it gives back what was lent to it."""
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from dccd_core.exchanges.live import Frame
-from dccd_streams.shared_reader import ENOUGH, SharedReader
-from dccd_streams.transport import Disconnected
+from dccd_streams.shared_reader import SharedReader
 
-FAR = 3_600.0  # seconds from now: no test waits for it
+FAR = 3_600.0  # seconds: no test waits for it
 
 
 class Fake:
-    """A transport that gives its batches one by one, then nothing, or its error."""
+    """Something to read, which has enough after some times, or fails then."""
 
-    def __init__(self, *batches: list[Frame], end: Exception | None = None) -> None:
-        self._batches, self._end = list(batches), end
+    def __init__(self, enough: int = 1_000_000, end: Exception | None = None) -> None:
+        self._enough, self._end = enough, end
         self.calls = 0
         self.called = threading.Event()
 
-    def connect(self, url: str, proxy: str | None) -> None:
-        raise AssertionError("the reader does not connect")
-
-    def send(self, message: bytes) -> None:
-        raise AssertionError("the reader does not send")
-
-    def close(self) -> None:
-        raise AssertionError("the reader does not close")
-
-    def receive(self, timeout: float) -> list[Frame]:
-        assert timeout == 0, "the reader must not wait for one of many"
+    def collect(self) -> bool:
         self.calls += 1
         self.called.set()
-        if self._batches:
-            return self._batches.pop(0)
-        if self._end is not None:
+        if self.calls >= self._enough and self._end is not None:
             raise self._end
-        return []
+        return self.calls >= self._enough
 
 
 @pytest.fixture
@@ -48,53 +33,39 @@ def reader() -> Iterator[SharedReader]:
     one.close()
 
 
-def frames(first: int, count: int = 1) -> list[Frame]:
-    return [Frame(str(n).encode(), n) for n in range(first, first + count)]
-
-
-def lend(reader: SharedReader, transport: Fake) -> tuple[threading.Thread, list[Frame]]:
-    """Lend a transport for an hour, in a thread of its own."""
-    found: list[Frame] = []
-    until = time.monotonic() + FAR
-    thread = threading.Thread(target=reader.read, args=(transport, found, until), daemon=True)
+def lend(reader: SharedReader, fake: Fake) -> threading.Thread:
+    """Lend it for an hour, in a thread of its own."""
+    thread = threading.Thread(target=reader.read, args=(fake.collect, FAR), daemon=True)
     thread.start()
-    return thread, found
+    return thread
 
 
-def test_what_comes_until_the_moment_is_appended_in_order(reader: SharedReader) -> None:
-    transport, found = Fake(frames(1), frames(2, 3)), frames(0)
-    while transport.calls < 2:
-        reader.read(transport, found, time.monotonic())
-    assert found == frames(0, 5)
+def test_it_is_read_again_and_again_until_its_time_is_over(reader: SharedReader) -> None:
+    fake = Fake()
+    reader.read(fake.collect, 0.2)
+    assert fake.calls > 1
 
 
-def test_a_transport_that_was_given_back_is_left_alone(reader: SharedReader) -> None:
-    transport, other = Fake(), Fake()
-    reader.read(transport, [], time.monotonic())
-    calls = transport.calls
-    reader.read(other, [], time.monotonic())  # the reader goes on with another one
+def test_what_was_given_back_is_left_alone(reader: SharedReader) -> None:
+    one, other = Fake(), Fake()
+    reader.read(one.collect, 0)
+    calls = one.calls
+    reader.read(other.collect, 0)  # the reader goes on with another one
     assert other.calls == 1
-    assert transport.calls == calls == 1
+    assert one.calls == calls == 1
 
 
-def test_a_lot_is_given_back_at_once(reader: SharedReader) -> None:
-    found: list[Frame] = []
-    reader.read(Fake(frames(0, ENOUGH)), found, time.monotonic() + FAR)
-    assert found == frames(0, ENOUGH)
-
-
-def test_the_end_is_told_after_what_came_before_it(reader: SharedReader) -> None:
-    found: list[Frame] = []
-    with pytest.raises(Disconnected, match="cut"):
-        reader.read(Fake(frames(0, 2), end=Disconnected("cut")), found, time.monotonic() + FAR)
-    assert found == frames(0, 2)
+def test_enough_is_given_back_at_once(reader: SharedReader) -> None:
+    fake = Fake(enough=3)
+    reader.read(fake.collect, FAR)
+    assert fake.calls == 3
 
 
 def test_a_mistake_with_one_is_its_owners_and_the_others_are_read(reader: SharedReader) -> None:
     other = Fake()
-    thread, _ = lend(reader, other)
+    thread = lend(reader, other)
     with pytest.raises(ZeroDivisionError):
-        reader.read(Fake(end=ZeroDivisionError()), [], time.monotonic() + FAR)
+        reader.read(Fake(enough=2, end=ZeroDivisionError()).collect, FAR)
     other.called.clear()
     assert other.called.wait(60)
     assert thread.is_alive()
@@ -104,12 +75,12 @@ def test_a_mistake_with_one_is_its_owners_and_the_others_are_read(reader: Shared
 
 
 def test_closing_gives_back_what_is_lent_and_nothing_is_read_afterwards() -> None:
-    reader, transport = SharedReader(), Fake()
-    thread, _ = lend(reader, transport)
-    assert transport.called.wait(60)
+    reader, fake = SharedReader(), Fake()
+    thread = lend(reader, fake)
+    assert fake.called.wait(60)
     reader.close()
     thread.join(60)
     assert not thread.is_alive()
-    calls = transport.calls
-    reader.read(transport, [], time.monotonic() + FAR)
-    assert transport.calls == calls
+    calls = fake.calls
+    reader.read(fake.collect, FAR)
+    assert fake.calls == calls
