@@ -14,7 +14,7 @@ from dccd_streams.manager import StreamManager
 
 
 def main() -> None:
-    """Record until the rows are there, stop, which folds them, and close the day as midnight does."""
+    """Record until the rows are there, stop, which folds them, and close the day as at midnight."""
     given = arguments()
     pairs = [f"N{number:04}/USDT" for number in range(given["connections"])]
     # one connection for each pair

@@ -24,7 +24,8 @@ class Footer(msgspec.Struct, frozen=True, kw_only=True):
     outside them it is yet to be fetched. `lost` is what a stream missed and why; what is covered
     later is not lost any more. `first` and `last` are times of rows. `insane` counts candles whose
     prices contradict each other, `revised` rows that the exchange has changed since they were
-    stored. `base` is, in a tail, the last time of the file that it continues.
+    stored. `base` is, in a tail, the last time of the file that it continues. `closed`: all of a
+    period that is over, pressed for keeping.
     """
 
     version: int = VERSION
@@ -40,6 +41,7 @@ class Footer(msgspec.Struct, frozen=True, kw_only=True):
     insane: int
     revised: int
     base: int | None = None
+    closed: bool = False
     lost: tuple[tuple[int, int, str], ...] = ()
 
     @property

@@ -204,7 +204,7 @@ class Period:
         state = [(part.rows, part.footer) for part in parts]
         footers = [footer for _, footer in state]
         before, after = ledger(footers), ledger(footers, batch.covered, batch.lost)
-        closing = batch.close and len(parts) == 2
+        closing = batch.close and not (len(parts) == 1 and parts[0].footer.closed)
         written = 0
         if found.changed or not parts or closing or before != after:
             windows, lost = ledger([part.footer for part in touched], batch.covered, batch.lost)
@@ -215,7 +215,8 @@ class Period:
                 footer = msgspec.structs.replace(footer, base=parts[0].footer.last)
                 written = files.write_table(self.tail, found.table, footer.encode())
             else:
-                written = self._write_main(found.table, footer, batch.close)
+                footer = msgspec.structs.replace(footer, closed=batch.close)
+                written = self._write_main(found.table, footer)
             state = [*(state[:1] if into_tail else []), (found.table.num_rows, footer)]
         footers = [footer for _, footer in state]
         return Merged(
@@ -232,10 +233,11 @@ class Period:
             set_aside=aside,
         )
 
-    def _write_main(self, table: pa.Table, footer: Footer, closed: bool) -> int:
-        if not self.tail.exists():
-            return files.write_table(self.main, table, footer.encode(), closed=closed)
-        size = files.write_table(self.fold, table, footer.encode(), closed=closed)
+    def _write_main(self, table: pa.Table, footer: Footer) -> int:
+        target = self.fold if self.tail.exists() else self.main
+        size = files.write_table(target, table, footer.encode(), closed=footer.closed)
+        if target == self.main:
+            return size
         self._finish_fold()
         return size
 

@@ -351,7 +351,7 @@ def test_when_nothing_can_be_stored_the_journal_stays_as_it_is(
     stream(store, 0, 20, segments=2)
     before = {path: path.read_bytes() for path in closed_segments(store.journal)}
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:

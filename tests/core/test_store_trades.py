@@ -299,6 +299,23 @@ def test_a_day_that_is_over_becomes_one_file(tmp_path: Path) -> None:
     assert again.written == 0
 
 
+def test_a_day_that_is_over_is_pressed_once(tmp_path: Path) -> None:
+    store = DataStore(tmp_path)
+    rows = trades_table([trade(n) for n in range(20_000)])
+    open_day = store.merge(BTC, DAY, rows, [], "test")
+    before = store.load(BTC)
+    closed, again = store.close_period(BTC, DAY), store.close_period(BTC, DAY)
+    assert closed is not None
+    assert again is not None
+    assert (closed.rows, again.written) == (20_000, 0)
+    assert 0 < closed.written == closed.bytes < open_day.bytes
+    assert store.load(BTC).equals(before)
+    store.merge(BTC, DAY, trades_table([trade(20_000)]), [], "test")
+    late = store.close_period(BTC, DAY)
+    assert late is not None
+    assert (late.rows, late.written > 0) == (20_001, True)
+
+
 # --- the ledger --------------------------------------------------------------------------------
 
 
