@@ -17,7 +17,9 @@ from dccd_core.store.rows import arrange
 from dccd_core.store.schemas import TABLES, Loss, empty_table, packed_table, table_times
 
 DAMAGED = "the journal was damaged"
-_TABLE_ROWS = 20_000
+# of books, whose objects a heap in pieces would keep
+_TABLE_ROWS = 2_000
+_TABLE_TRADES = 20_000
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ class Gathered:
             self._cover(Window(content.start, content.end))
         else:
             self._take(content)
-            if self._count >= _TABLE_ROWS:
+            if self._count >= _TABLE_TRADES or len(self._rows) >= _TABLE_ROWS:
                 self._flush()
 
     def _take(self, rows: frames.Rows) -> None:
