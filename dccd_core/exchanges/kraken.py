@@ -25,7 +25,6 @@ from dccd_core.exchanges.base import (
     Unavailable,
     UnknownSymbol,
     decode,
-    nameable,
     number_rows,
     retry_after,
     whole,
@@ -41,7 +40,7 @@ from dccd_core.exchanges.live import (
     Subscription,
 )
 from dccd_core.exchanges.trades import Book, Depth, Levels, Trade, TradesHistory, TradesPage
-from dccd_core.models import SECOND, Channel, Symbol, Window, microseconds
+from dccd_core.models import SECOND, Channel, Symbol, Window, microseconds, nameable
 
 T = TypeVar("T")
 
@@ -529,7 +528,7 @@ def _micro(text: msgspec.Raw) -> int:
 
 def _http_error(answer: Answer) -> ExchangeError:
     """Other statuses than 200 are from Cloudflare, which stands before the exchange."""
-    text = f"Kraken: HTTP {answer.status}: {answer.body[:80]!r}"
+    text = f"Kraken: HTTP {answer.status}: {answer.quote}"
     if answer.status == 429:
         return RateLimited(text, retry_after(answer))
     if answer.status in (403, 451):
