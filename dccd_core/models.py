@@ -21,6 +21,11 @@ _SPAN = re.compile(r"([1-9]\d*)([smhdw]?)")
 _UNITS = {"w": WEEK, "d": DAY, "h": 3_600, "m": 60, "s": 1}
 
 
+def nameable(*codes: str) -> bool:
+    """Whether our names can hold these codes of an exchange: capitals, digits and dots."""
+    return all(_PART.fullmatch(code) for code in codes)
+
+
 def microseconds(moment: datetime) -> int:
     """A time-zone-aware datetime as microseconds since the epoch; ValueError if it has no zone."""
     if moment.tzinfo is None:

@@ -28,6 +28,8 @@ from dccd_pipelines.resources import Collectors
 from dccd_pipelines.series_run import END_TAG, QUIET_TAG, START_TAG
 
 T = TypeVar("T")
+LISTED = 20
+"""So many of what is configured are named where something is not."""
 Moment = datetime | date | str | int | None
 Bounds = tuple[int | None, int | None]
 
@@ -132,8 +134,12 @@ def choose(config: Config, exchange: str | None, pairs: Iterable[str] | None) ->
 
 def _refuse_unknown(what: str, asked: set[str], known: set[str]) -> None:
     for name in sorted(asked - known):
-        near = get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
+        by_lower = {one.lower(): one for one in sorted(known)}
+        # pairs of one quote are half the same: ETH/USDT is 0.75 of BTC/USDT
+        near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.8)
+        more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+        all_of = f"it has {', '.join(sorted(known)[:LISTED]) or 'none'}{more}"
+        hint = f"did you mean {by_lower[near[0]]}?" if near else all_of
         raise ValueError(f"the configuration has no {what} {name!r}; {hint}")
 
 

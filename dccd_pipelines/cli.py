@@ -12,6 +12,7 @@ import typer
 
 from dccd_core.config import Config, ConfigError, load_config, resolve_config_path
 from dccd_core.config_edit import add_pair, remove_pair
+from dccd_core.config_folder import check_data_path
 from dccd_core.store.datastore import DataStore
 from dccd_pipelines.cli_offsite import register_restore, warn_of_remotes
 from dccd_pipelines.cli_operations import register
@@ -75,6 +76,7 @@ def validate(
 ) -> None:
     """Check the configuration and show what it stands for."""
     loaded = load_config(config)
+    check_data_path(loaded)
     _say(f"Config: {loaded.path}")
     settings = loaded.settings
     _say(f"data_path: {settings.data_path.absolute()}   timezone: {loaded.timezone}")

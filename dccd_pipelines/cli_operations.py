@@ -87,8 +87,12 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,
 ) -> None:
     """Show the last lines of the log of a job, or of everything."""
-    found = Logs(load_config(config).settings.data_path).tail(job, lines)
-    for line in found:
+    kept = Logs(load_config(config).settings.data_path)
+    if not job and not kept.jobs():
+        where = kept.folder.absolute()
+        text = f"There are no logs yet: what runs writes them to {where}"
+        err.print(text, markup=False, highlight=False, soft_wrap=True)
+    for line in kept.tail(job, lines):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -13,6 +13,8 @@ from dccd_sandbox.market import Market
 
 BINS = {"1m": 60, "5m": 300, "1h": 3_600, "1d": 86_400}
 Row = dict[str, Any]
+SPOT = "IFXXXP"
+SPOT_DIGITS = 8
 _IDS = 10**10
 
 
@@ -27,8 +29,15 @@ class Contract:
 
     @property
     def is_inverse(self) -> bool:
-        """Whether a contract is a dollar; else it is the smallest amount of the base."""
+        """Whether a contract is a dollar; else it is a part of the base."""
         return self.market.quote == "USD"
+
+    @property
+    def digits(self) -> int:
+        """Decimals of the base that a contract, not an inverse one, is one in the last of. Spot
+        is counted in satoshi; of other coins than Bitcoin BitMEX's own unit is not known."""
+        amount = self.market.digits.amount
+        return max(SPOT_DIGITS, amount) if self.typ == SPOT else amount
 
 
 def contracts(markets: Iterable[Market]) -> list[Contract]:
@@ -38,7 +47,7 @@ def contracts(markets: Iterable[Market]) -> list[Contract]:
         base = "XBT" if market.base == "BTC" else market.base
         names = [(f"{base}{market.quote}", "FFWCSX")]
         if market.quote == "USDT":
-            names.append((f"{base}_USDT", "IFXXXP"))
+            names.append((f"{base}_USDT", SPOT))
         elif market.quote == "BTC":
             names = [(f"{base}U26", "FFCCSX")]
         for symbol, typ in names:
@@ -48,9 +57,9 @@ def contracts(markets: Iterable[Market]) -> list[Contract]:
 
 def size_of(contract: Contract, ticks: int, lots: int) -> int:
     """A number of contracts."""
-    if not contract.is_inverse:
-        return lots
     digits = contract.market.digits
+    if not contract.is_inverse:
+        return lots * int(10 ** (contract.digits - digits.amount))
     scale: int = 10 ** (digits.price + digits.amount)
     return max(ticks * lots // scale, 1)
 
@@ -122,8 +131,8 @@ def buckets(market: Market, span: int, oldest: int, newest: int, now: int) -> Ro
 
 def bins(rows: Rows, contract: Contract, step: int) -> list[dict[str, Any]]:
     """Buckets as objects, stamped with their END; numbers of contracts depend on the market."""
-    inverse, spot = contract.is_inverse, contract.typ == "IFXXXP"
-    units = 10**contract.market.digits.amount
+    inverse, spot = contract.is_inverse, contract.typ == SPOT
+    units = 10**contract.digits
     found = []
     for opened, open_, high, low, close, amount, quote, count, _, _ in zip(
         *numbers(rows, contract.market.digits), strict=True

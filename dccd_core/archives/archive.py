@@ -23,6 +23,7 @@ from dccd_core.exchanges.trades import TradesHistory
 from dccd_core.intervals import clip, subtract, union
 from dccd_core.limits import Cancelled
 from dccd_core.models import DAY, SECOND, Channel, Series, Window
+from dccd_core.quotes import quoted
 
 # Few enough to be polite, enough to hide a round trip; so many files wait on disk at most.
 THREADS = 3
@@ -219,7 +220,7 @@ class Archive:
         found = _CHECKSUM.match(text.decode("latin-1").lower())
         name = file.path.rpartition("/")[2].lower()
         if not found or found[2] != name:
-            raise ArchiveError(f"its published checksum is none: {text[:80]!r}")
+            raise ArchiveError(f"its published checksum is none: {quoted(text)}")
         if found[1] != download.sha256:
             raise ArchiveError(f"its sha256 is {download.sha256}, published is {found[1]}")
 

@@ -238,4 +238,4 @@ def _checked(url: str, answer: Answer) -> Answer | None:
     if status in (429, 503):
         raise RateLimited(f"{url}: HTTP {status}", retry_after(answer))
     kind = Unavailable if status >= 500 else ExchangeError
-    raise kind(f"{url}: HTTP {status}: {answer.body[:80]!r}")
+    raise kind(f"{url}: HTTP {status}: {answer.quote}")

@@ -7,6 +7,7 @@ from pyarrow import csv
 
 from dccd_core.archives.base import ArchiveError, Layout
 from dccd_core.archives.unpack import Text
+from dccd_core.quotes import quoted
 
 BLOCK = 2**22
 _BOM = b"\xef\xbb\xbf"
@@ -23,7 +24,7 @@ def read_lines(text: Text, layout: Layout) -> Iterator[pa.Table]:
     elif layout.header is False or not first[:1].isalpha():
         text.put_back(first)
     if absent := [name for name in layout.types if name not in names]:
-        raise ArchiveError(f"its header has no {', '.join(absent)}: it begins with {first[:80]!r}")
+        raise ArchiveError(f"its header has no {', '.join(absent)}: it begins with {quoted(first)}")
     try:
         reader = csv.open_csv(
             text,

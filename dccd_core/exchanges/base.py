@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dccd_core.models import SECOND, Channel, Symbol, Window
+from dccd_core.quotes import quoted
 
 T = TypeVar("T")
-_INT64 = np.iinfo(np.int64)
 _NUMBERS = msgspec.json.Decoder(list[float])
 _ROWS_BEGIN = re.compile(rb"\s*\[\s*[\[\]]")
 _ROWS_END = re.compile(rb"[\[\]]\s*\]\s*\Z")
@@ -91,6 +91,11 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     time: int
+
+    @property
+    def quote(self) -> str:
+        """The start of the body as one line of plain text, for messages."""
+        return quoted(self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,16 +230,11 @@ class Exchange(ABC):
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
-    """Decode JSON into the decoder's type; BadAnswer names what is wrong and quotes the start."""
+    """Decode JSON into the decoder's type; BadAnswer names what is wrong and quotes it."""
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise BadAnswer(f"unreadable answer: {error}; it begins with {body[:80]!r}") from error
-
-
-def nameable(*codes: str) -> bool:
-    """Whether our names can hold these codes of an exchange: capitals, digits and dots."""
-    return all(re.fullmatch(r"[A-Z0-9.]+", code) for code in codes)
+        raise BadAnswer(f"unreadable answer: {error}; it begins with {quoted(body)}") from error
 
 
 def integers(values: Sequence[int], scale: int = 1) -> NDArray[np.int64]:
@@ -246,7 +246,7 @@ def integers(values: Sequence[int], scale: int = 1) -> NDArray[np.int64]:
         column = np.fromiter(values, np.int64, len(values))
     except OverflowError as error:
         raise BadAnswer("a number of more than 64 bits") from error
-    most = _INT64.max // scale
+    most = np.iinfo(np.int64).max // scale
     if scale != 1 and ((column > most) | (column < -most)).any():
         raise BadAnswer("a number that is no time")
     return column * scale
@@ -260,7 +260,7 @@ def number_rows(body: bytes, width: int) -> NDArray[np.float64]:
     see: hold two columns against each other.
     """
     if not (_ROWS_BEGIN.match(body) and _ROWS_END.search(body[-80:])):
-        raise BadAnswer(f"rows of numbers were expected, the answer begins with {body[:80]!r}")
+        raise BadAnswer(f"rows of numbers were expected, the answer begins with {quoted(body)}")
     flat = decode(_NUMBERS, b"[%b]" % body.translate(None, b'"[]'))
     if len(flat) % width:
         raise BadAnswer(f"{len(flat)} numbers in rows of {width}")

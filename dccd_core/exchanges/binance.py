@@ -25,7 +25,6 @@ from dccd_core.exchanges.base import (
     Unavailable,
     UnknownSymbol,
     decode,
-    nameable,
     number_rows,
     retry_after,
     whole,
@@ -41,7 +40,7 @@ from dccd_core.exchanges.live import (
     Subscription,
 )
 from dccd_core.exchanges.trades import Book, Depth, Trade, TradesHistory, TradesPage
-from dccd_core.models import DAY, SECOND, Channel, Symbol, Window
+from dccd_core.models import DAY, SECOND, Channel, Symbol, Window, nameable
 
 # neither NaN nor infinite nor negative
 Number = Annotated[float, msgspec.Meta(ge=0, le=1e300)]
@@ -229,7 +228,7 @@ class Binance(Exchange, TradesHistory, Depth, Live):
         """Raise what an answer stands for. Errors carry {"code", "msg"} with HTTP 4XX."""
         if answer.status == 200:
             return
-        text = _error_text(answer.body)
+        text = _error_text(answer)
         if answer.status == 418:
             raise Banned(f"Binance has banned this address: {text}", _ban(answer))
         if answer.status == 429:
@@ -498,11 +497,11 @@ def _after_aggregate(answer: Answer, instrument: Instrument) -> Request | None:
     return _past(instrument, rows[0].first) if rows else None
 
 
-def _error_text(body: bytes) -> str:
+def _error_text(answer: Answer) -> str:
     try:
-        error = ERROR.decode(body)
+        error = ERROR.decode(answer.body)
     except (msgspec.DecodeError, msgspec.ValidationError):
-        return repr(body[:80])
+        return answer.quote
     return f"{error.code} {error.msg}"
 
 

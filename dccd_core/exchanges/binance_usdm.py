@@ -24,7 +24,6 @@ from dccd_core.exchanges.base import (
     Unavailable,
     UnknownSymbol,
     decode,
-    nameable,
     number_rows,
     retry_after,
     whole,
@@ -40,7 +39,7 @@ from dccd_core.exchanges.live import (
     Subscription,
 )
 from dccd_core.exchanges.trades import Book, Depth, Trade, TradesHistory, TradesPage
-from dccd_core.models import DAY, SECOND, Channel, Symbol, Window
+from dccd_core.models import DAY, SECOND, Channel, Symbol, Window, nameable
 
 # neither NaN nor infinite nor negative
 Number = Annotated[float, msgspec.Meta(ge=0, le=1e300)]
@@ -228,7 +227,7 @@ class BinanceUsdm(Exchange, TradesHistory, Depth, Live):
         """Raise what an answer stands for. Errors carry {"code", "msg"} with HTTP 4XX and 5XX."""
         if answer.status == 200:
             return
-        text = _error_text(answer.body)
+        text = _error_text(answer)
         if answer.status == 418:
             raise Banned(f"Binance has banned this address: {text}", _ban(answer))
         if answer.status == 429:
@@ -467,11 +466,11 @@ def _instrument(contract: Contract) -> Instrument:
     return Instrument(symbol, contract.symbol, contract.status == "TRADING")
 
 
-def _error_text(body: bytes) -> str:
+def _error_text(answer: Answer) -> str:
     try:
-        error = ERROR.decode(body)
+        error = ERROR.decode(answer.body)
     except (msgspec.DecodeError, msgspec.ValidationError):
-        return repr(body[:80])
+        return answer.quote
     return f"{error.code} {error.msg}"
 
 

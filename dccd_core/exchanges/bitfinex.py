@@ -27,7 +27,6 @@ from dccd_core.exchanges.base import (
     decode,
     floats,
     integers,
-    nameable,
     retry_after,
 )
 from dccd_core.exchanges.live import (
@@ -41,7 +40,7 @@ from dccd_core.exchanges.live import (
     Subscription,
 )
 from dccd_core.exchanges.trades import Book, Depth, Levels, Trade, TradesHistory, TradesPage
-from dccd_core.models import SECOND, Channel, Symbol, Window, iso
+from dccd_core.models import SECOND, Channel, Symbol, Window, iso, nameable
 
 # up to the year 9999, so that a date can be made of it
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
@@ -193,7 +192,7 @@ class Bitfinex(Exchange, TradesHistory, Depth, Live):
         refusal = _refusal(answer.body)
         if answer.status == 200 and refusal is None:
             return
-        code, text = refusal or (None, repr(answer.body[:80]))
+        code, text = refusal or (None, answer.quote)
         if answer.status == 429 or code == TOO_MANY or "RATE_LIMIT" in text:
             wait = retry_after(answer)
             raise RateLimited(

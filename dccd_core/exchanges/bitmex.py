@@ -25,7 +25,6 @@ from dccd_core.exchanges.base import (
     decode,
     floats,
     integers,
-    nameable,
     retry_after,
 )
 from dccd_core.exchanges.live import (
@@ -39,7 +38,7 @@ from dccd_core.exchanges.live import (
     Subscription,
 )
 from dccd_core.exchanges.trades import Book, Depth, Levels, Trade, TradesHistory, TradesPage
-from dccd_core.models import SECOND, Channel, Symbol, Window, microseconds, moment
+from dccd_core.models import SECOND, Channel, Symbol, Window, microseconds, moment, nameable
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Number = Annotated[float, msgspec.Meta(ge=0, le=1e300)]
@@ -182,7 +181,7 @@ class Bitmex(Exchange, TradesHistory, Depth, Live):
         """Raise what an answer stands for; the HTTP status tells, the body says it in words."""
         if answer.status == 200:
             return
-        text = _error_text(answer.body)
+        text = _error_text(answer)
         if answer.status == 429:
             raise RateLimited(f"BitMEX: too many requests: {text}", retry_after(answer))
         if answer.status in (403, 451):
@@ -539,11 +538,11 @@ def _contract(market: Market) -> str | None:
     return None
 
 
-def _error_text(body: bytes) -> str:
+def _error_text(answer: Answer) -> str:
     try:
-        return ERROR.decode(body)["error"]["message"]
+        return ERROR.decode(answer.body)["error"]["message"]
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError):
-        return repr(body[:80])
+        return answer.quote
 
 
 def _iso(time: int) -> str:

@@ -28,7 +28,6 @@ from dccd_core.exchanges.base import (
     decode,
     floats,
     integers,
-    nameable,
     retry_after,
 )
 from dccd_core.exchanges.live import (
@@ -42,7 +41,7 @@ from dccd_core.exchanges.live import (
     Subscription,
 )
 from dccd_core.exchanges.trades import Book, Depth, OutOfReach, Trade, TradesHistory, TradesPage
-from dccd_core.models import DAY, SECOND, WEEK, Channel, Symbol, Window, iso
+from dccd_core.models import DAY, SECOND, WEEK, Channel, Symbol, Window, iso, nameable
 
 T = TypeVar("T")
 HOUR, PAGE = 3_600, 1_000
@@ -262,7 +261,7 @@ class Bybit(Exchange, TradesHistory, Depth, Live):
 
     def check(self, answer: Answer) -> None:
         """Raise what an answer stands for: by its HTTP status, or by retCode in HTTP 200."""
-        text = f"Bybit: HTTP {answer.status}: {answer.body[:80]!r}"
+        text = "" if answer.status == 200 else f"Bybit: HTTP {answer.status}: {answer.quote}"
         if answer.status == 403 and b"too frequent" in answer.body:
             raise Banned(text, BAN)
         if answer.status in (403, 451):

@@ -27,7 +27,6 @@ from dccd_core.exchanges.base import (
     decode,
     floats,
     integers,
-    nameable,
     retry_after,
 )
 from dccd_core.exchanges.live import (
@@ -40,7 +39,7 @@ from dccd_core.exchanges.live import (
     Subscription,
 )
 from dccd_core.exchanges.trades import Book, Depth, Trade, TradesHistory, TradesPage
-from dccd_core.models import SECOND, Channel, Symbol, Window, iso, microseconds
+from dccd_core.models import SECOND, Channel, Symbol, Window, iso, microseconds, nameable
 
 # open time in seconds, LOW, HIGH, open, close, volume: all of them numbers
 Row = tuple[int, float, float, float, float, float]
@@ -212,7 +211,7 @@ class Coinbase(Exchange, TradesHistory, Depth, Live):
         """Raise what an answer stands for. Errors carry {"message"} with HTTP 4XX."""
         if answer.status == 200:
             return
-        text = _error_text(answer.body)
+        text = _error_text(answer)
         if answer.status == 429:
             raise RateLimited(f"Coinbase: too many requests: {text}", retry_after(answer))
         if answer.status in (403, 451):
@@ -444,8 +443,8 @@ def _row(trade: Tick, span: int) -> Row:
     return seconds // span * span, price, price, price, price, trade.size
 
 
-def _error_text(body: bytes) -> str:
+def _error_text(answer: Answer) -> str:
     try:
-        return ERROR.decode(body).message
+        return ERROR.decode(answer.body).message
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-        return repr(body[:80])
+        return answer.quote

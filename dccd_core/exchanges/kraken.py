@@ -25,7 +25,6 @@ from dccd_core.exchanges.base import (
     Unavailable,
     UnknownSymbol,
     decode,
-    nameable,
     number_rows,
     retry_after,
     whole,
@@ -41,7 +40,7 @@ from dccd_core.exchanges.live import (
     Subscription,
 )
 from dccd_core.exchanges.trades import Book, Depth, Levels, Trade, TradesHistory, TradesPage
-from dccd_core.models import SECOND, Channel, Symbol, Window, microseconds
+from dccd_core.models import SECOND, Channel, Symbol, Window, microseconds, nameable
 
 T = TypeVar("T")
 
@@ -252,7 +251,7 @@ class Kraken(Exchange, TradesHistory, Depth, Live):
 
     def first_candle_request(self, instrument: Instrument, span: int) -> Request:
         """The first trade: candles do not reach back to it."""
-        return _since(instrument, 0, count=1)
+        return _since(instrument, 0, 1)
 
     def first_candle(self, answer: Answer, instrument: Instrument, span: int) -> int | None:
         """When the candle of the first trade opens."""
@@ -272,7 +271,7 @@ class Kraken(Exchange, TradesHistory, Depth, Live):
     def trades_request(self, instrument: Instrument, time: int) -> Request:
         """`since` is in nanoseconds, one earlier than wanted: it is exclusive (unverified)."""
         # a number of fewer digits, up to the year 2001, would be one of seconds
-        return _since(instrument, time * 1_000 - 1 if time > 10**15 else 0)
+        return _since(instrument, time * 1_000 - 1 if time > 10**15 else 0, self.trades_page)
 
     def trades(self, answer: Answer, instrument: Instrument, request: Request) -> TradesPage:
         """A page that is not full is the newest one. `last` is the time of its last trade.
@@ -290,7 +289,7 @@ class Kraken(Exchange, TradesHistory, Depth, Live):
         since = int(request.params["since"])
         if last <= since:
             raise BadAnswer(f"Kraken: a page of trades since {since} that ends at {last}")
-        return TradesPage(trades, _since(instrument, last - 1 if last - 1 > since else last))
+        return TradesPage(trades, _since(instrument, max(last - 1, since + 1), self.trades_page))
 
     def book_request(self, instrument: Instrument, depth: int) -> Request:
         """Any number of levels up to 500."""
@@ -500,7 +499,7 @@ def _instrument(pair: Pair) -> Instrument:
     return Instrument(symbol, pair.altname, traded, price_digits=price, amount_digits=amount)
 
 
-def _since(instrument: Instrument, nanoseconds: int, count: int = 1_000) -> Request:
+def _since(instrument: Instrument, nanoseconds: int, count: int) -> Request:
     params = {"pair": instrument.name, "since": str(nanoseconds), "count": str(count)}
     return Request("/0/public/Trades", params)
 
@@ -529,7 +528,7 @@ def _micro(text: msgspec.Raw) -> int:
 
 def _http_error(answer: Answer) -> ExchangeError:
     """Other statuses than 200 are from Cloudflare, which stands before the exchange."""
-    text = f"Kraken: HTTP {answer.status}: {answer.body[:80]!r}"
+    text = f"Kraken: HTTP {answer.status}: {answer.quote}"
     if answer.status == 429:
         return RateLimited(text, retry_after(answer))
     if answer.status in (403, 451):

@@ -27,7 +27,6 @@ from dccd_core.exchanges.base import (
     decode,
     floats,
     integers,
-    nameable,
     retry_after,
 )
 from dccd_core.exchanges.live import (
@@ -40,7 +39,7 @@ from dccd_core.exchanges.live import (
     Subscription,
 )
 from dccd_core.exchanges.trades import Book, Depth, Levels, Trade, TradesHistory, TradesPage
-from dccd_core.models import SECOND, Channel, Symbol, Window, microseconds
+from dccd_core.models import SECOND, Channel, Symbol, Window, microseconds, nameable
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 # neither NaN nor infinite nor negative
@@ -265,7 +264,7 @@ class KrakenFutures(Exchange, TradesHistory, Depth, Live):
         error = _error(answer.body)
         if answer.status == 200 and error is None:
             return
-        text = repr(answer.body[:80]) if error is None else error
+        text = answer.quote if error is None else error
         if answer.status == 429 or error == "apiLimitExceeded":
             raise RateLimited(f"Kraken Futures: too many requests: {text}", retry_after(answer))
         if answer.status in (403, 451):

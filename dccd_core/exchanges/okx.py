@@ -25,7 +25,6 @@ from dccd_core.exchanges.base import (
     decode,
     floats,
     integers,
-    nameable,
     retry_after,
 )
 from dccd_core.exchanges.live import (
@@ -39,7 +38,7 @@ from dccd_core.exchanges.live import (
     Subscription,
 )
 from dccd_core.exchanges.trades import Book, Depth, Levels, Trade, TradesHistory, TradesPage
-from dccd_core.models import DAY, SECOND, Channel, Symbol, Window
+from dccd_core.models import DAY, SECOND, Channel, Symbol, Window, nameable
 
 T = TypeVar("T")
 # up to the year 9999, so that a date can be made of it
@@ -496,7 +495,7 @@ def _said(answer: Answer) -> tuple[str, str]:
     try:
         reply = REPLY.decode(answer.body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-        return "", repr(answer.body[:80])
+        return "", answer.quote
     return reply.code, f"{reply.code} {reply.msg}"
 
 

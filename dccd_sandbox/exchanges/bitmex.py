@@ -1,5 +1,5 @@
 """BitMEX v1, market data by REST (trade, trade/bucketed, orderBook/L2, instrument,
-instrument/active) and the stream.
+instrument/active, wallet/assets) and the stream.
 
 https://www.bitmex.com/api/explorer/. From general knowledge and not documented: both bounds are
 inclusive, an unknown symbol has no buckets, trades and levels, the texts of the errors.
@@ -15,6 +15,8 @@ from dccd_sandbox import spans
 from dccd_sandbox.bitmex_stream import BitmexStream
 from dccd_sandbox.bitmex_tables import (
     BINS,
+    SPOT,
+    SPOT_DIGITS,
     Contract,
     bins,
     buckets,
@@ -81,6 +83,7 @@ class Bitmex(Exchange):
             "/api/v1/orderBook/L2": self._book,
             "/api/v1/instrument": self._instruments,
             "/api/v1/instrument/active": self._active,
+            "/api/v1/wallet/assets": self._assets,
         }
         self._contracts = {one.symbol: one for one in contracts(world.markets.values())}
 
@@ -144,6 +147,14 @@ class Bitmex(Exchange):
     def _active(self, sent: dict[str, str]) -> Reply:
         return _json([_instrument(each) for each in self._contracts.values()])
 
+    def _assets(self, sent: dict[str, str]) -> Reply:
+        """What clients turn the sizes of spot into amounts by."""
+        found = {"USDT": _asset("USDT", 6)}
+        for contract in self._contracts.values():
+            code = _code(contract.market.base)
+            found.setdefault(code, _asset(code, max(contract.digits, SPOT_DIGITS)))
+        return _json(list(found.values()))
+
     def _instruments(self, sent: dict[str, str]) -> Reply:
         count, start = _integer(sent, "count", _DEFAULT_COUNT), _integer(sent, "start", 0)
         if count > _MAX_MARKETS:
@@ -191,9 +202,8 @@ EXCHANGE = Bitmex
 
 def _instrument(contract: Contract) -> dict[str, Any]:
     market, dated = contract.market, contract.typ == "FFCCSX"
-    base, quote = ("XBT" if code == "BTC" else code for code in (market.base, market.quote))
-    inverse, spot = quote == "USD", contract.typ == "IFXXXP"
-    units = 10**market.digits.amount
+    base, quote = _code(market.base), _code(market.quote)
+    inverse, spot = contract.is_inverse, contract.typ == SPOT
     listing = stamp(market.first_ms + _LISTED_LATER)
     return {
         "symbol": contract.symbol,
@@ -212,7 +222,7 @@ def _instrument(contract: Contract) -> dict[str, Any]:
         "tickSize": 10.0**-market.digits.price,
         "multiplier": -100_000_000 if inverse else 1,
         "settlCurrency": "" if spot else "XBt" if inverse or dated else "USDt",
-        "underlyingToPositionMultiplier": None if inverse else units,
+        "underlyingToPositionMultiplier": None if inverse else 10**contract.digits,
         "underlyingToSettleMultiplier": -100_000_000 if inverse else None,
         "isQuanto": False,
         "isInverse": inverse,
@@ -220,6 +230,18 @@ def _instrument(contract: Contract) -> dict[str, Any]:
         "takerFee": 0.00075,
         "timestamp": _EXPIRY,
     }
+
+
+def _code(name: str) -> str:
+    return "XBT" if name == "BTC" else name
+
+
+def _asset(code: str, scale: int) -> dict[str, Any]:
+    """A coin: its unit, which BitMEX writes with a small last letter, has `scale` decimals."""
+    unit = f"{code[:-1]}{code[-1].lower()}"
+    names = {"asset": code, "currency": unit, "majorCurrency": code, "name": code}
+    state = {"currencyType": "Crypto", "scale": scale, "enabled": True, "isMarginCurrency": True}
+    return names | state | {"networks": []}
 
 
 def _index() -> dict[str, Any]:

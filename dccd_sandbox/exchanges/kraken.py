@@ -1,8 +1,8 @@
 """Kraken spot by REST: Time, SystemStatus, Assets, AssetPairs, OHLC, Trades, Depth.
 
-https://docs.kraken.com/api/docs/rest-api. From general knowledge and not documented: `since` is
-exclusive, about a request a second means twelve in ten seconds, weeks and fortnights open as many
-days after 1970-01-01 as they are long (669 of Kraken's weeks, seen in 2026, open on Thursdays).
+https://docs.kraken.com/api/docs/rest-api. From general knowledge, not documented: `since` is
+exclusive, few trades share a nanosecond, a request a second means twelve in ten seconds, weeks and
+fortnights open as many days after 1970 began as they are long (669 weeks, seen in 2026: Thursdays).
 """
 
 import json
@@ -26,6 +26,7 @@ _MOST_TRADES, _MOST_LEVELS = 1_000, 500
 _MOST, _SECONDS = 12, 10.0
 _NANOSECONDS = 10**18
 """From here on `since` is in nanoseconds, below it in seconds."""
+_APART = 100  # so many trades of a millisecond are a nanosecond apart, the rest shares the last
 _AMOUNT_PLACES, _BOOK_PLACES = 8, 5
 _NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 _OLD = {"XBT", "XDG", "ETH", "LTC", "XRP", "XMR", "ETC", "ZEC", "REP", "XLM", "MLN"}
@@ -198,13 +199,25 @@ def _trades(pair: Pair, sent: dict[str, str], now: int) -> dict[str, object]:
     if "since" in sent:
         since = _integer(sent, "since", 0)
         nanoseconds = since if since >= _NANOSECONDS else since * 10**9
-        # the first millisecond of which the nanoseconds are more than `since`
-        first = market.tape.next_id(nanoseconds // 10**6) if nanoseconds else 0
+        first = _after(market, nanoseconds) if nanoseconds else 0
         found = market.tape.from_id(first, limit, now)
     else:
         nanoseconds, found = 0, market.tape.newest(limit, now)
-    last = int(found.time[-1]) * 10**6 if len(found) else nanoseconds
+    last = _moment(market, found) if len(found) else nanoseconds
     return {pair.canonical: _rows(found, market), "last": str(last)}
+
+
+def _moment(market: Market, trades: Trades) -> int:
+    """When the last of some trades was, in nanoseconds: the times in rows have fewer digits."""
+    number, time = trades.first_id + len(trades) - 1, int(trades.time[-1])
+    return time * 10**6 + min(number - market.tape.next_id(time - 1), _APART - 1)
+
+
+def _after(market: Market, nanoseconds: int) -> int:
+    """Number of the first trade later than a moment."""
+    time, rest = divmod(nanoseconds, 10**6)
+    stop = market.tape.next_id(time)
+    return stop if rest >= _APART - 1 else min(market.tape.next_id(time - 1) + rest + 1, stop)
 
 
 def _rows(trades: Trades, market: Market) -> list[list[object]]:

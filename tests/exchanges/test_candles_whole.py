@@ -176,6 +176,28 @@ def test_pages_of_one_candle_from_before_the_listing_on(
     assert len(way.assert_whole(instrument, HOUR, wanted)) > 15
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("span", "start", "end"),
+    [(HOUR, "2025-06-01", "2026-06-01"), (60, "2026-04-15", "2026-05-15")],
+    ids=["a year of hours", "a month of minutes"],
+)
+def test_pages_of_one_of_all_that_is_asked_for(
+    way: Way, monkeypatch: pytest.MonkeyPatch, span: int, start: str, end: str
+) -> None:
+    """8,760 and 43,200 pages of one candle; of Kraken, whose candles of then are built from its
+    trades, pages of one trade."""
+    monkeypatch.setattr(type(way.exchange), "limits", replace(way.exchange.limits, page=1))
+    if isinstance(way.exchange, TradesHistory) and way.exchange.candles_depth is not None:
+        monkeypatch.setattr(type(way.exchange), "trades_page", 1)
+    instrument, _ = first_and_last(way)
+    wanted = window(start, end)
+    outcomes = way.collect(way.series(instrument, span), wanted)
+    assert [outcome.error for outcome in outcomes] == [None] * len(outcomes)
+    stored = way.assert_whole(instrument, span, wanted)
+    assert way.box.stats(last=0)["requests"] >= len(stored)
+
+
 def test_a_window_that_begins_before_the_listing(way: Way) -> None:
     instrument, _ = first_and_last(way)
     wanted, series = window("2023-02-01", "2025-06-10"), way.series(instrument, HOUR)

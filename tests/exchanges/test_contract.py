@@ -1,6 +1,7 @@
 """What every exchange of the folder must keep to, told by its class and its payloads."""
 
 import importlib
+import re
 import time
 from collections.abc import Callable
 from dataclasses import fields
@@ -457,3 +458,16 @@ def test_no_http_error_passes_as_an_answer(name: str, status: int) -> None:
     for body in (b"[]", b"{}", b"<html>error</html>", b""):
         with pytest.raises(ExchangeError):
             load(name).check(Answer(status, {}, body, micro("2026-08-22T00:00Z")))
+
+
+PAGE = b"""<!DOCTYPE html>\n<html lang="en"><head><style>b {}</style>
+  <title>403 Forbidden &amp;\n  blocked</title></head><body><h1>Sorry</h1></body></html>"""
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+@pytest.mark.parametrize("status", [400, 403, 429, 502])
+def test_a_page_of_html_is_quoted_by_its_title(name: str, status: int) -> None:
+    with pytest.raises(ExchangeError) as raised:
+        load(name).check(Answer(status, {}, PAGE, micro("2026-08-22T00:00Z")))
+    assert "403 Forbidden & blocked" in str(raised.value)
+    assert not re.search(r"b'|b\"|[<>\\\n]", str(raised.value))

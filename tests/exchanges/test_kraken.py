@@ -2,8 +2,10 @@
 built from trades and are the same."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from killed import config_text
 
@@ -21,6 +23,8 @@ from dccd_sandbox import Sandbox, Settings
 from dccd_sandbox.clock import epoch_ms
 
 NOW = "2026-06-01T12:34:30Z"
+BTC = Symbol.parse("BTC/USD")
+TRADE = ["time", "trade_id", "price", "amount", "side"]
 COLUMNS = ["time", "open", "high", "low", "close", "volume", "trades"]
 
 
@@ -98,6 +102,48 @@ def test_older_candles_are_built_from_trades_and_are_the_truth(
     assert_true(box, tmp_path, series, wanted)
     both = compare_overlap(store, series)
     assert (both.difference, both.candles > 0) == ("", True)
+
+
+def test_pages_of_one_trade_lose_none(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fills of an order share their microsecond, but Kraken tells nanoseconds apart."""
+    monkeypatch.setattr(Kraken, "trades_page", 1)
+    wanted = ("2026-05-30T08:00", "2026-05-30T11:00")
+    truth = box.trades_truth("BTCUSD", *wanted)
+    assert len(truth) > len(truth["time"].unique()) + 100
+    (outcome,) = collect(box, tmp_path, wanted, Series("kraken", Channel.TRADES, BTC))
+    assert outcome.error is None
+    assert box.stats(last=0)["paths"]["/kraken/0/public/Trades"]["200"] > len(truth)
+    assert_same_trades(tmp_path, truth, wanted)
+
+
+@pytest.mark.parametrize("more", [0, 1, 7])
+def test_pages_no_larger_than_what_shares_a_nanosecond_lose_none(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    """Kraken cannot be asked for a part of it: smaller pages than this could not be complete."""
+    day = box.trades_truth("BTCUSD", "2026-05-29", "2026-05-30")
+    time, count = day["time"].value_counts().sort("count").row(-1)
+    together = count - 99
+    assert together > 150
+    monkeypatch.setattr(Kraken, "trades_page", together + more)
+    wanted = tuple((time + timedelta(minutes=by)).isoformat() for by in (-60, 60))
+    (outcome,) = collect(box, tmp_path, wanted, Series("kraken", Channel.TRADES, BTC))
+    assert outcome.error is None
+    truth = box.trades_truth("BTCUSD", *wanted)
+    assert len(truth) > count + 200
+    assert_same_trades(tmp_path, truth, wanted)
+
+
+def assert_same_trades(folder: Path, truth: pl.DataFrame, wanted: tuple[str, str]) -> None:
+    stored = DataStore(folder).load(Series("kraken", Channel.TRADES, BTC))
+    stored = stored.filter(pl.col("time").dt.epoch("us").is_between(*map(micro, wanted), "left"))
+    assert (
+        stored.select(TRADE)
+        .with_columns(pl.col("side").cast(pl.String))
+        .equals(truth.select(TRADE))
+    )
 
 
 def test_days_are_built_from_trades_and_weeks_from_days(box: Sandbox, tmp_path: Path) -> None:

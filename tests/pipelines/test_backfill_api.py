@@ -98,6 +98,32 @@ def test_series_are_chosen_by_exchange_and_pairs(project: Project, box: Sandbox)
         chosen(None, ["XXX"])
 
 
+@pytest.mark.parametrize(
+    ("pair", "hint"),
+    [
+        ("BTC/USD", "did you mean BTC/USDT?"),
+        ("btc/usdt", "did you mean BTC/USDT?"),
+        ("BCTUSDT", "did you mean BTC/USDT?"),
+        ("DOGE/USDT", "it has ADA/USDT, BTC/USDT, ETH/USDT"),
+        ("SOL/USDT", "it has ADA/USDT, BTC/USDT, ETH/USDT"),
+        ("LTC/USDT", "did you mean BTC/USDT?"),
+        ("XRP/USDC", "it has ADA/USDT, BTC/USDT, ETH/USDT"),
+    ],
+)
+def test_a_pair_is_suggested_only_if_it_is_close(project: Project, pair: str, hint: str) -> None:
+    config = project.write("pairs: [BTC/USDT, ETH/USDT, ADA/USDT], span: 1d, start: 2024-12-01")
+    with pytest.raises(ValueError, match="has no pair") as raised:
+        run_backfill(config, pairs=[pair], dry_run=True)
+    assert str(raised.value) == f"the configuration has no pair {pair!r}; {hint}"
+
+
+def test_of_many_pairs_some_are_named(project: Project) -> None:
+    many = ", ".join(f"P{n:02}/USDT" for n in range(23))
+    config = project.write(f"pairs: [{many}], span: 1d, start: 2024-12-01")
+    with pytest.raises(ValueError, match=r"it has P00/USDT, .*, P19/USDT and 3 more$"):
+        run_backfill(config, pairs=["DOGE/USDT"], dry_run=True)
+
+
 def test_dates_are_read_in_the_configured_zone(project: Project, box: Sandbox) -> None:
     project.write("pairs: [BTC/USDT], span: 1h, start: 2024-06-01")
     text = project.path.read_text().replace("timezone: UTC", "timezone: Asia/Tokyo")

@@ -179,6 +179,35 @@ def test_validate_shows_what_the_file_stands_for(dccd: Dccd, file: Path) -> None
     assert lines[-1] == "Config is valid."
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("./file", "./file: cannot be written: it is no folder"),
+        ("file/a/data", "file/a/data: cannot be written: {folder}/file is no folder"),
+        ("lost/data", "lost/data: cannot be written: {folder}/lost is no folder"),
+        ("/proc/data", "/proc/data: cannot be written: /proc says: "),
+        ('"${WHERE}/data"', "${{WHERE}}: cannot be written: it is no folder"),
+    ],
+)
+def test_validate_tells_of_a_data_path_that_cannot_be_written(
+    dccd: Dccd, file: Path, value: str, text: str
+) -> None:
+    file.with_name("file").write_text("no folder")
+    file.with_name("lost").symlink_to("nowhere")
+    file.write_text(file.read_text().replace("data_path: ./data", f"data_path: {value}"))
+    (line,) = said(dccd("validate", WHERE=str(file.with_name("file"))), code=1)
+    where = f"config.yml:2: settings.data_path: {text.format(folder=file.parent)}"
+    assert line.startswith(where) if where.endswith(" ") else line == where
+
+
+def test_validate_leaves_nothing_where_data_will_be(dccd: Dccd, file: Path) -> None:
+    said(dccd("validate"))
+    assert list(file.parent.iterdir()) == [file]
+    file.with_name("data").mkdir()
+    said(dccd("validate"))
+    assert list(file.with_name("data").iterdir()) == []
+
+
 def test_long_paths_with_brackets_are_shown_whole(dccd: Dccd, tmp_path: Path) -> None:
     folder = tmp_path / ("[red]" + 9 * "a long name ")
     folder.mkdir()

@@ -151,6 +151,10 @@ def _live(path: Path) -> Callable[[], bool]:
 
 def test_logs_are_shown(project: Project) -> None:
     project.write("pairs: [BTC/USDT], span: 1d, start: 2026-01-01")
+    none = project.dccd("logs")
+    where = project.folder / "data" / ".dccd" / "logs"
+    assert (none.returncode, none.stdout) == (0, "")
+    assert none.stderr == f"There are no logs yet: what runs writes them to {where}\n"
     logs = Logs(project.config.settings.data_path)
     for n in range(60):
         logs.write("daemon", f"line {n} [not markup]", 0.0)

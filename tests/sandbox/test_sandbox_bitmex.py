@@ -56,6 +56,8 @@ def test_a_bucket_opens_where_the_one_before_closed(mex: Sandbox, bins: Ask) -> 
 def test_volume_is_in_contracts(bins: Ask) -> None:
     (linear,) = bins(startTime="2026-05-01", count=1).json
     assert linear["volume"] == round(linear["homeNotional"] * 10**5)
+    (spot,) = bins(symbol="XBT_USDT", startTime="2026-05-01", count=1).json
+    assert spot["volume"] == round(spot["homeNotional"] * 10**8), "satoshi"
     (inverse,) = bins(symbol="XBTUSD", startTime="2026-05-01", count=1).json
     assert inverse["volume"] == round(inverse["foreignNotional"])
     assert inverse["turnover"] == round(inverse["homeNotional"] * 10**8)
@@ -127,6 +129,18 @@ def test_instruments_come_in_parts_with_indices_among_them(mex: Sandbox) -> None
     assert ask(mex, f"{path}/active").json == listed[:4]
     assert listed[0]["listing"] > "2019-06"
     assert ask(mex, "/bitmex/api/v1/nothing").status == 404
+
+
+def test_a_unit_of_spot_is_that_of_its_coin(mex: Sandbox) -> None:
+    listed = ask(mex, "/bitmex/api/v1/instrument", None, count=500).json
+    units = {market["symbol"]: market.get("underlyingToPositionMultiplier") for market in listed}
+    assert (units["XBTUSDT"], units["XBT_USDT"], units["XBTUSD"]) == (10**5, 10**8, None)
+    coins = {coin["currency"]: coin for coin in ask(mex, "/bitmex/api/v1/wallet/assets").json}
+    assert {name: (coin["asset"], coin["scale"]) for name, coin in coins.items()} == {
+        "XBt": ("XBT", 8),
+        "USDt": ("USDT", 6),
+        "ADa": ("ADA", 8),
+    }
 
 
 def test_thirty_tokens_and_then_a_wait() -> None:

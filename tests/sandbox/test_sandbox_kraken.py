@@ -82,30 +82,55 @@ def test_weeks_open_on_thursdays_and_all_are_served_of_a_young_market() -> None:
     assert sum(row[7] for row in weeks) == sum(row[7] for row in days) > 100
 
 
-def trades(public: Ask, **query: object) -> list[list[Any]]:
+def page(public: Ask, **query: object) -> tuple[list[list[Any]], int]:
+    """Rows, and the cursor: when the last of them was, in nanoseconds."""
     content = json.loads(public("Trades", pair="XBTUSDT", **query).body, parse_float=Decimal)
-    found: list[list[Any]] = content["result"]["XBTUSDT"]
-    assert isinstance(content["result"]["last"], str)
-    if found:
-        assert content["result"]["last"] == str(int(found[-1][2] * 10**9))
-    return found
+    found, last = content["result"]["XBTUSDT"], content["result"]["last"]
+    assert isinstance(last, str)
+    assert not found or int(last) // NS == found[-1][2] * 1_000
+    return found, int(last)
 
 
-def test_trades_go_on_after_a_cursor_of_nanoseconds(box: Sandbox, public: Ask) -> None:
-    start = epoch_ms("2026-05-31")
+def trades(public: Ask, **query: object) -> list[list[Any]]:
+    return page(public, **query)[0]
+
+
+def numbers(rows: list[list[Any]]) -> list[str]:
+    return [str(row[6]) for row in rows]
+
+
+@pytest.mark.parametrize(("count", "start"), [(1_000, "2026-05-31"), (1, "2026-06-01T12:00")])
+def test_trades_go_on_after_a_cursor_of_nanoseconds(
+    box: Sandbox, public: Ask, count: int, start: str
+) -> None:
     truth = box.trades_truth("BTCUSDT", start, NOW_MS + 1, exchange="kraken")
-    found, since = [], start * NS - 1
-    while page := trades(public, since=since):
-        assert len(page) <= 1_000
-        found += page
-        since = int(page[-1][2] * 10**9)
-    numbers = truth["trade_id"].to_list()
-    # a cursor is exclusive: of those that share the last moment of a page the rest is lost
-    assert {str(row[6]) for row in found} <= set(numbers)
-    assert [str(row[6]) for row in found[:1_000]] == numbers[:1_000]
-    for row, want in zip(found[:1_000], truth.rows(named=True), strict=False):
+    found: list[list[Any]] = []
+    rows, last = page(public, since=epoch_ms(start) * NS - 1, count=count)
+    while rows:
+        assert len(rows) <= count
+        found += rows
+        rows, last = page(public, since=last, count=count)
+    assert numbers(found) == truth["trade_id"].to_list()
+    for row, want in zip(found, truth.rows(named=True), strict=True):
         assert (float(row[0]), float(row[1])) == (want["price"], want["amount"])
         assert {"b": "buy", "s": "sell"}[row[3]] == want["side"]
+
+
+def test_trades_of_a_millisecond_are_a_nanosecond_apart_but_not_all_of_hundreds(
+    box: Sandbox, public: Ask
+) -> None:
+    truth = box.trades_truth("BTCUSDT", "2026-05-31", "2026-06-01", exchange="kraken")
+    time = int(truth["time"].dt.epoch("ms").mode()[0])
+    same = truth.filter(truth["time"].dt.epoch("ms") == time)["trade_id"].to_list()
+    assert len(same) >= 200
+    first = time * NS
+    assert page(public, since=first - 1, count=1)[1] == first
+    assert page(public, since=first - 1, count=50)[1] == first + 49
+    assert numbers(trades(public, since=first, count=5)) == same[1:6]
+    assert numbers(trades(public, since=first + 98, count=len(same) - 99)) == same[99:]
+    assert page(public, since=first + 98, count=1)[1] == first + 99
+    # a cursor is exclusive: of those that share a moment the rest is lost
+    assert numbers(trades(public, since=first + 99, count=1)) == [str(int(same[-1]) + 1)]
 
 
 def test_since_of_seconds_of_zero_and_of_none(public: Ask) -> None:
