@@ -25,8 +25,10 @@ FRESH = "fresh"
 # All but the programs, which `dccd start` looks after itself.
 OURS = {
     *(Kind.JOB, Kind.CHECK, Kind.SYNC, Kind.STALE),
-    *(Kind.STREAM, Kind.GAP, Kind.SERVICE, Kind.DISK),
+    *(Kind.STREAM, Kind.GAP, Kind.SERVICE, Kind.DISK, Kind.CONFIG),
 }
+# Of what is wrong in config.yml; Slack cuts messages of more than 4,000 characters.
+MOST = 1_000
 GOOD = {State.FRESH, State.QUIET, State.UNLIMITED}
 
 
@@ -41,13 +43,14 @@ def observer_of(config: Config) -> Observer:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One tick of the health sensor."""
+    """One tick of the health sensor. `problem` is why a newer config.yml is not used."""
 
     config: Config
     instance: dg.DagsterInstance
     jobs: Sequence[str]
     checks: Collection[dg.AssetCheckKey]
     now: float
+    problem: str = ""
 
     def report(self) -> list[Freshness]:
         """Tell of what is wrong and of what is well again; how fresh each series is."""
@@ -62,6 +65,7 @@ class Look:
             *failing_jobs(self.instance, self.jobs, most, health.get_metrics(self.now)),
             *failed,
             *self._disk(alerter, state),
+            *self._configuration(),
         ]
         ended = endings(state, found, data)
         wrong = _once(wrong, state)
@@ -76,6 +80,19 @@ class Look:
         low = disk_condition(self.config.settings.data_path, state.low_disk)
         alerter.note_disk(low is not None)
         return [low] if low else []
+
+    def _configuration(self) -> list[Condition]:
+        if not self.problem:
+            return []
+        shown = self.problem if len(self.problem) <= MOST else f"{self.problem[:MOST]} …"
+        wrong = Condition(
+            kind=Kind.CONFIG,
+            subject="the last good one is used",
+            text=shown,
+            cure="Mend it, then press Reload definitions on the linked page.",
+            path="/locations",
+        )
+        return [wrong]
 
 
 def _once(wrong: list[Condition], state: Incidents) -> list[Condition]:

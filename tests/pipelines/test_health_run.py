@@ -81,6 +81,20 @@ def test_an_alert_after_exactly_so_many_failures_and_one_at_the_end(
         assert slack.messages[1].endswith("is over after 1 min")
 
 
+def test_a_configuration_that_cannot_be_used_is_told_of(project: Project, slack: Slack) -> None:
+    config = write(project, slack)
+    with project.instance() as instance:
+        Look(config, instance, [], [], 1.0, "config.yml:3: settings.timezone: no\n" * 99).report()
+        [alert] = slack.messages
+        assert alert.startswith(
+            ":red_circle: *config.yml: <http://127.0.0.1:3000/locations|the last good one is used>*"
+            "\nconfig.yml:3: settings.timezone: no\n"
+        )
+        assert len(alert) < 1_300
+        Look(config, instance, [], [], 61.0).report()
+        assert slack.messages[1].endswith("is over after 1 min")
+
+
 def test_a_copy_that_fails_is_told_of_at_once_in_its_own_words(
     project: Project, slack: Slack
 ) -> None:
