@@ -65,14 +65,14 @@ class Look:
             *failing_jobs(self.instance, self.jobs, most, health.get_metrics(self.now)),
             *failed,
             *self._disk(alerter, state),
-            *self._configuration(),
+            *([config_condition(self.problem)] if self.problem else []),
         ]
         ended = endings(state, found, data)
         wrong = _once(wrong, state)
         unknown = {*running, *observer.unknown(state, found, self.now)}
         alerter.report(wrong, OURS, self.now, unknown=unknown, ended=ended)
         cron = None if self.config.alerts.digest == "off" else self.config.alerts.digest
-        alerter.digest(cron, self.now, lambda kept: _digest(self.config, found, kept))
+        alerter.digest(cron, self.now, lambda kept: daily_word(self.config, found, kept))
         health.export(self.now)
         return found
 
@@ -81,18 +81,16 @@ class Look:
         alerter.note_disk(low is not None)
         return [low] if low else []
 
-    def _configuration(self) -> list[Condition]:
-        if not self.problem:
-            return []
-        shown = self.problem if len(self.problem) <= MOST else f"{self.problem[:MOST]} …"
-        wrong = Condition(
-            kind=Kind.CONFIG,
-            subject="the last good one is used",
-            text=shown,
-            cure="Mend it, then press Reload definitions on the linked page.",
-            path="/locations",
-        )
-        return [wrong]
+
+def config_condition(problem: str) -> Condition:
+    """A config.yml that cannot be used, and the last good one is."""
+    return Condition(
+        kind=Kind.CONFIG,
+        subject="the last good one is used",
+        text=problem if len(problem) <= MOST else f"{problem[:MOST]} …",
+        cure="Mend it, then press Reload definitions on the linked page.",
+        path="/locations",
+    )
 
 
 def _once(wrong: list[Condition], state: Incidents) -> list[Condition]:
@@ -102,7 +100,8 @@ def _once(wrong: list[Condition], state: Incidents) -> list[Condition]:
     return [one for one in wrong if not (dead and one.key == service and service not in state.open)]
 
 
-def _digest(config: Config, found: Sequence[Freshness], state: Incidents) -> str:
+def daily_word(config: Config, found: Sequence[Freshness], state: Incidents) -> str:
+    """The digest: how much there is, and what is wrong."""
     rows = DataStore(config.settings.data_path).inventory_rows()
     stale = sum(one.state is State.STALE for one in found)
     figures = [
