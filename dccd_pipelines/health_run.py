@@ -29,6 +29,7 @@ OURS = {
 }
 # Of what is wrong in config.yml; Slack cuts messages of more than 4,000 characters.
 MOST = 1_000
+NAMED = 5
 GOOD = {State.FRESH, State.QUIET, State.UNLIMITED}
 
 
@@ -112,6 +113,16 @@ def daily_word(config: Config, found: Sequence[Freshness], state: Incidents) -> 
         ("on disk", size(sum(row.bytes for row in rows))),
     ]
     return digest(figures, list(state.open.values()))
+
+
+def tick_text(found: Sequence[Freshness], state: Incidents) -> str:
+    """How everything is, in a line."""
+    states = [str(one.state) for one in found]
+    counts = ", ".join(f"{states.count(name)} {name}" for name in dict.fromkeys(states))
+    head = f"{len(found)} series: {counts}" if found else "no series"
+    wrong = list(state.open)
+    more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    return f"{head}; {'; '.join(wrong[:NAMED]) or 'no incident is open'}{more}"
 
 
 def changed_checks(

@@ -6,8 +6,16 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dccd_core.config import Config
+from dccd_core.incidents import Register
 from dccd_core.live_series import live_series
-from dccd_pipelines.health_run import FRESH, Look, changed_checks, fresh_result, observer_of
+from dccd_pipelines.health_run import (
+    FRESH,
+    Look,
+    changed_checks,
+    fresh_result,
+    observer_of,
+    tick_text,
+)
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.location import Location, load_location_config
 from dccd_pipelines.overview import overview
@@ -50,7 +58,10 @@ def _sensor(location: Location) -> dg.SensorDefinition:
         look = Look(location.config, context.instance, jobs, keys, time.time(), location.problem)
         found = look.report()
         events, cursor = changed_checks(found, context.cursor)
-        return dg.SensorResult(asset_events=events, cursor=cursor)
+        # the list of ticks shows it
+        known = Register(location.config.settings.data_path).read()
+        told = dg.SkipReason(tick_text(found, known))
+        return dg.SensorResult(asset_events=events, cursor=cursor, skip_reason=told)
 
     return health
 

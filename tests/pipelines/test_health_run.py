@@ -170,6 +170,7 @@ def test_the_sensors_and_the_page_of_a_location(
         assert set(told) == {str(BTC), "binance/trades/ETH-USDT"}
         assert all(isinstance(event, dg.AssetCheckEvaluation) for event in told.values())
         assert told[str(BTC)].passed is False, "it ends in 2025"
+        assert result.skip_message == "2 series: 1 stale, 1 empty; no incident is open"
         again = dg.build_sensor_context(instance, repository_def=repository, cursor=result.cursor)
         assert sensor.evaluate_tick(again).asset_events == []
         assert (config.settings.data_path / ".dccd" / "metrics.json").exists()
@@ -178,6 +179,7 @@ def test_the_sensors_and_the_page_of_a_location(
     page = overview(config)
     assert page["series"].value == 2
     [first] = [one for one in page["table"].records if one.data["series"] == str(BTC)]
+    assert first is page["table"].records[0], "the worst comes first"
     assert first.data["state"] == "stale"
     assert first.data["rows"] == "41"
     assert str(page["coverage"].value).startswith("![coverage](data:image/svg+xml;base64,")
