@@ -7,6 +7,7 @@ error of ours has it.
 import logging
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -42,7 +43,7 @@ class Webhook:
                 timeout=TIMEOUT,
                 allow_redirects=False,
             )
-        except requests.RequestException as error:
+        except (OSError, ValueError) as error:  # requests lets urllib3's own through
             return f"the webhook does not answer: {type(error).__name__}"
         return None if answer.ok and answer.status_code < 300 else f"HTTP {answer.status_code}"
 
@@ -54,8 +55,12 @@ def _slack_way(url: str) -> str:
     return f"{url.rstrip('/')}/slack" if discord and not parts.path.endswith("/slack") else url
 
 
+@cache
 def _not_of_paths(url: str) -> Callable[[logging.LogRecord], bool]:
-    """urllib3 writes the path of each request into its debugging log."""
+    """urllib3 writes the path of each request into its debugging log.
+
+    One filter for an address: a logger keeps each filter for ever, but takes the same one once.
+    """
     path = urlsplit(url).path
     return lambda record: len(path) < 2 or path not in record.getMessage()
 

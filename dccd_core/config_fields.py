@@ -186,6 +186,9 @@ def _url(*schemes: str) -> AfterValidator:
         bad_port = parts.port == 0  # .port raises ValueError if it is not a number
         if parts.scheme not in schemes or not parts.hostname or bad_port or not text.isprintable():
             raise ValueError("not such a URL")
+        if parts.username is not None and not isinstance(value, SecretStr):
+            # it would not be used, and addresses are shown in logs
+            raise refuse("leave out the user and password: no exchange asks for them")
         return value
 
     return AfterValidator(check)

@@ -1,5 +1,6 @@
 """What is wrong with the values of a configuration, as one sentence for each problem."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,7 @@ from dccd_core.models import Channel, Series, Symbol, parse_span
 JOBS = {"histo_jobs": ["ohlc"], "trades_jobs": ["trades"], "stream_jobs": None}
 
 _SECRETS = frozenset({"webhook_url", "proxy", "ui_auth_token", "remote"})
+_USER = re.compile(r"(\w+://)?\S*@")
 
 
 def problem_of(error: ErrorDetails, document: Document, root: type[BaseModel]) -> Problem:
@@ -24,6 +26,10 @@ def problem_of(error: ErrorDetails, document: Document, root: type[BaseModel]) -
     model, field = _walk(key, root)
     right = field.description if field else ""
     hidden = _hidden(key, document)
+    if isinstance(error["input"], str) and error["type"] != REFUSED and _keeps_secrets(model):
+        # `alerts: https://…` or `webhook_url https://…`: text in the place of a whole section
+        whole = not key or (field is not None and _section(field.annotation) is not None)
+        hidden = hidden or ("(hidden)" if whole else "")
     match error["type"]:
         case "extra_forbidden":
             text = f"no such key{_key_guess(str(key[-1]), model, root)}"
@@ -59,6 +65,13 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return next(filter(None, map(_section, get_args(annotation))), None)
 
 
+def _keeps_secrets(model: type[BaseModel]) -> bool:
+    """Whether a section, or one below it, has a key whose value is shown to nobody."""
+    below = (_section(field.annotation) for field in model.model_fields.values())
+    own = not _SECRETS.isdisjoint(model.model_fields)
+    return own or any(section and _keeps_secrets(section) for section in below)
+
+
 def _key_guess(word: str, model: type[BaseModel], root: type[BaseModel]) -> str:
     """The key that was meant, or the section that a right key belongs in."""
     near = did_you_mean(word, model.model_fields)
@@ -87,7 +100,7 @@ def _shown(value: object) -> str:
             return "a mapping"
         case list() | tuple():
             return "a list" if value else "an empty list"
-    return plain(str(value))
+    return plain(_USER.sub(r"\1…@", str(value)))
 
 
 def check_whole(values: Any, document: Document) -> Iterator[Problem]:

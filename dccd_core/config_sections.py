@@ -74,7 +74,10 @@ class Remote(Section):
     """A place for copies of the data."""
 
     provider: Literal["rclone"] = Field(default="rclone", description="rclone")
-    remote: str = Field(pattern=r"^[^-\s]", description="an rclone remote and path, as nas:crypto")
+    # written out, as :webdav,pass=…:path, it may hold a password
+    remote: str = Field(
+        pattern=r"^[^-\s]", repr=False, description="an rclone remote and path, as nas:crypto"
+    )
 
 
 def _days() -> Any:

@@ -18,6 +18,7 @@ MOST_NODES = 200_000
 
 _VARIABLE = re.compile(r"\$?\$\{([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ADDRESS = re.compile("://.*", re.DOTALL)
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -64,7 +65,11 @@ for _name, _pattern, _first in (
 
 def shown_key(key: Key) -> str:
     """A path as people write it: histo_jobs[0].span."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{plain(part)}" for part in key)
+    # a colon forgotten after webhook_url makes its address a key
+    parts = (
+        f"[{part}]" if isinstance(part, int) else f".{plain(_ADDRESS.sub('://…', part))}"
+        for part in key
+    )
     return "".join(parts).removeprefix(".")
 
 

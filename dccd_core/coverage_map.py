@@ -13,7 +13,7 @@ from dccd_core.store.schemas import SchemaError
 
 # So many columns fit a page; a longer history is shown in coarser steps.
 COLUMNS, ROWS = 120, 200
-_LABEL, _CELL, _LINE, _TOP = 260, 8, 14, 24
+_LABEL, _CELL, _LINE, _TOP, _LEGEND = 260, 8, 14, 24, 200
 _EMPTY, _FULL, _PART = "#eeeeee", "#1b7837", "#f1a340"
 
 
@@ -38,7 +38,8 @@ def heat_map(covered: Mapping[Series, Sequence[Window]], now: int) -> str:
         return ""
     months = _columns(min(starts), now)
     rows = list(covered.items())[:ROWS]
-    width, height = _LABEL + len(months) * _CELL + 8, _TOP + len(rows) * _LINE + 8
+    bottom = _TOP + len(rows) * _LINE
+    width, height = _LABEL + max(len(months) * _CELL, _LEGEND) + 8, bottom + 24
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
         ' font-family="sans-serif" font-size="10">'
@@ -52,7 +53,17 @@ def heat_map(covered: Mapping[Series, Sequence[Window]], now: int) -> str:
             f' height="{_LINE - 3}" fill="{_colour(windows, month)}"/>'
             for place, month in enumerate(months)
         ]
-    return "\n".join(line for line in [*lines, "</svg>"] if line)
+    return "\n".join(line for line in [*lines, *_legend(bottom + 16), "</svg>"] if line)
+
+
+def _legend(baseline: int) -> list[str]:
+    """What the colours say, below the rows."""
+    shown = [(_FULL, "all of it"), (_PART, "a part"), (_EMPTY, "nothing")]
+    return [
+        f'<path d="M{_LABEL + place * 70} {baseline} h8 v-9 h-8 z" fill="{colour}"/>'
+        f'<text x="{_LABEL + place * 70 + 12}" y="{baseline}">{text}</text>'
+        for place, (colour, text) in enumerate(shown)
+    ]
 
 
 def _columns(first: int, now: int) -> list[Window]:

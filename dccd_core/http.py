@@ -113,6 +113,9 @@ class HttpClient:
                 raise ProtocolError("nothing came after the head")
         finally:
             response.close()
+        if response.status == 407:
+            # not the exchange's answer; its text may repeat what the proxy was told
+            raise Unavailable(f"{url}: proxy: HTTP 407: it wants a user and a password, or others")
         headers = {name.lower(): value for name, value in response.headers.items()}
         body = _decoded(url, raw, headers.get("content-encoding", "identity"))
         return Answer(response.status, headers, body, _time(headers.get("date", "")))

@@ -27,6 +27,7 @@ class Kind:
     PROGRAM = "program"
     DISK = "disk low"
     SYNC = "copy failed"
+    CONFIG = "config.yml"
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,7 +60,9 @@ def _linked(name: str, path: str, ui: str) -> str:
 def digest(figures: Sequence[tuple[str, str]], open_incidents: Sequence[Incident]) -> str:
     """The daily word: all is well, or what is not."""
     sign = ":large_orange_circle:" if open_incidents else ":white_check_mark:"
-    head = f"{len(open_incidents)} incidents are open" if open_incidents else "All is well"
+    count = len(open_incidents)
+    many = "1 incident is open" if count == 1 else f"{count} incidents are open"
+    head = many if count else "All is well"
     lines = [f"• {escape(one.last.key)}" for one in open_incidents[:SHOWN]]
     told = ", ".join(f"{value} {name}" for name, value in figures)
     return "\n".join([f"{sign} *dccd: {head}*", escape(told), *lines])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dccd_core.config import Config
+from dccd_core.config_sections import StreamJob
 from dccd_core.freshness import (
     Freshness,
     State,
@@ -38,10 +39,14 @@ PATIENCE = dict.fromkeys(("silent", "put_aside"), 120.0) | dict.fromkeys(
 )
 # After a start, or after a long stop of Dagster, the newest data is being fetched.
 STALE_PATIENCE = 600.0
+# Who wrote `stale_after` waits for that; a service that was just started needs a moment.
+STATED_PATIENCE = 60.0
 SERVICE_PATIENCE = 60.0
 # After a reconnect or a restart a stream looks well until it is found silent again.
 CALM = 120.0
 PAGE = "/assets/"
+_COLLECT = "dccd status tells the last error; dccd collect fetches what is missing."
+_REST = "Its stream is well, so the market may rest: look at the exchange. Else: dccd logs streams."
 GB = 1_000_000_000
 
 
@@ -109,7 +114,7 @@ class Observer:
         explained = {Series.parse(key) for one in sick for key in one.series}
         if self.config.stream_jobs and not alive:
             explained |= set(live_series(self.config))
-        return [*wrong, *_stale(found, explained)]
+        return [*wrong, *_stale(found, explained, live_series(self.config))]
 
     def _services(
         self, statuses: list[ServiceStatus], alive: list[ServiceStatus], now: float
@@ -119,7 +124,7 @@ class Observer:
                 kind=Kind.SERVICE,
                 subject=_name(status),
                 text=status.problem,
-                cure="Trades and books wait in memory or are lost until this is mended.",
+                cure="Mend it: what comes waits in memory, or is lost. See dccd logs streams.",
                 patience=SERVICE_PATIENCE,
             )
             for status in alive
@@ -133,7 +138,7 @@ class Observer:
                     kind=Kind.SERVICE,
                     subject="stream service",
                     text=f"It does not run: {ago}. Nothing live is recorded.",
-                    cure="Start it: dccd start, or dccd stream. See .dccd/logs/streams.log.",
+                    cure="Start it: dccd start, or dccd stream. Why it ended: dccd logs streams.",
                     patience=SERVICE_PATIENCE,
                 )
             )
@@ -162,18 +167,7 @@ class Observer:
         for series in live_series(self.config):
             lost = self._lost(series, recent) if str(series) in losing else []
             if lost:
-                length = sum(end - start for start, end, _ in lost) / SECOND
-                wrong.append(
-                    Condition(
-                        kind=Kind.GAP,
-                        subject=str(series),
-                        group=series.exchange,
-                        text=f"{len(lost)} gaps, {duration(length)} in all: {lost[-1].cause}",
-                        cure="It is in the ledger: dccd inventory --gaps lists it.",
-                        path=f"{PAGE}{series}",
-                        patience=STALE_PATIENCE,
-                    )
-                )
+                wrong.append(gap_condition(series, lost))
         return wrong
 
     def _lost(self, series: Series, window: Window) -> list[Loss]:
@@ -181,6 +175,21 @@ class Observer:
             return self.store.lost(series, window)
         except (SchemaError, UnreadableError, OSError):
             return []
+
+
+def gap_condition(series: Series, lost: Sequence[Loss]) -> Condition:
+    """What a stream missed and nobody has fetched."""
+    length = sum(end - start for start, end, _ in lost) / SECOND
+    count = "1 gap of" if len(lost) == 1 else f"{len(lost)} gaps,"
+    return Condition(
+        kind=Kind.GAP,
+        subject=str(series),
+        group=series.exchange,
+        text=f"{count} {duration(length)}{' in all' * (len(lost) > 1)}: {lost[-1].cause}",
+        cure="dccd inventory --gaps lists it. Of trades, a job in trades_jobs may still fetch it.",
+        path=f"{PAGE}{series}",
+        patience=STALE_PATIENCE,
+    )
 
 
 def _name(status: ServiceStatus) -> str:
@@ -215,21 +224,27 @@ def _stream_text(one: StreamStatus, now: float) -> str:
     return f"{one.state}: {SICK[one.state]}{ago}{said}"
 
 
-def _stale(found: Iterable[Freshness], explained: set[Series]) -> list[Condition]:
+def _stale(
+    found: Iterable[Freshness], explained: set[Series], live: Mapping[Series, StreamJob]
+) -> list[Condition]:
     return [
         Condition(
             kind=Kind.STALE,
             subject=str(one.series),
             group=one.series.exchange,
-            text=f"The newest data is {duration(one.age or 0)} old; {duration(one.limit or 0)} "
-            "would be usual.",
-            cure="dccd status tells the last error; dccd collect fetches what is missing.",
+            text=f"The newest data is {duration(one.age or 0)} old, its limit is "
+            f"{duration(one.limit or 0)}.",
+            cure=_REST if one.series in live else _COLLECT,
             path=f"{PAGE}{one.series}",
-            patience=STALE_PATIENCE,
+            patience=_stale_patience(live.get(one.series)),
         )
         for one in found
         if one.state is State.STALE and one.series not in explained
     ]
+
+
+def _stale_patience(job: StreamJob | None) -> float:
+    return STALE_PATIENCE if job is None or job.stale_after is None else STATED_PATIENCE
 
 
 def disk_condition(data_path: Path, was_low: bool) -> Condition | None:
@@ -242,7 +257,7 @@ def disk_condition(data_path: Path, was_low: bool) -> Condition | None:
         kind=Kind.DISK,
         subject=str(data_path),
         text=f"{usage.free / GB:.1f} GB of {usage.total / GB:.0f} GB are free.",
-        cure="A full disk stops all collecting; what streams bring is kept in memory for a while.",
+        cure="Make room: a full disk stops all collecting.",
     )
 
 

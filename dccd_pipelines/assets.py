@@ -7,8 +7,8 @@ import dagster as dg
 from dccd_core.exchanges import load
 from dccd_core.lineage import source_of
 from dccd_core.models import Channel, Series, span_label
-from dccd_pipelines.cards import COLUMNS
 from dccd_pipelines.checks import check_names, describe
+from dccd_pipelines.column_schemas import COLUMNS
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.resources import Collectors
 from dccd_pipelines.series_run import Event, SeriesRun

@@ -17,33 +17,6 @@ from dccd_core.store.quality import Quality
 Metadata = Mapping[str, dg.MetadataValue]
 
 LISTED = (GapKind.MISSING, GapKind.CONFIRMED_EMPTY)
-_CANDLES = dg.TableSchema(
-    [
-        dg.TableColumn("time", "timestamp[us, UTC]", "open time of the candle"),
-        *(
-            dg.TableColumn(name, "double", "quote per base")
-            for name in ("open", "high", "low", "close")
-        ),
-        dg.TableColumn("volume", "double", "traded, in base"),
-        dg.TableColumn("quote_volume", "double", "traded, in quote"),
-        dg.TableColumn("trades", "int64", "number of trades"),
-        dg.TableColumn("taker_buy_volume", "double", "bought by takers, in base"),
-        dg.TableColumn("taker_buy_quote_volume", "double", "bought by takers, in quote"),
-    ]
-)
-_TRADES = dg.TableSchema(
-    [
-        dg.TableColumn("time", "timestamp[us, UTC]", "when it was made"),
-        dg.TableColumn("received", "timestamp[us, UTC]", "when it came over a stream, else null"),
-        dg.TableColumn("trade_id", "string", "the exchange's own"),
-        dg.TableColumn("price", "double", "quote per base"),
-        dg.TableColumn("amount", "double", "traded, in base"),
-        dg.TableColumn("side", "string", "the taker's: buy or sell"),
-    ]
-)
-COLUMNS = {Channel.OHLC: _CANDLES, Channel.TRADES: _TRADES}
-
-
 _SHOWN = {
     Channel.OHLC: ("open", "high", "low", "close", "volume"),
     Channel.TRADES: ("trade_id", "price", "amount", "side"),

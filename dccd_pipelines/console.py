@@ -6,4 +6,6 @@ from rich.console import Console
 
 # A file or a pipe has no width: its lines are not to be cut at 80.
 _WIDTH = None if sys.stdout.isatty() else 150
-out, err = Console(width=_WIDTH), Console(stderr=True, width=_WIDTH)
+# :x: in rclone's words is a remote's path and not a cross
+out = Console(width=_WIDTH, emoji=False)
+err = Console(stderr=True, width=_WIDTH, emoji=False)

@@ -25,8 +25,11 @@ FRESH = "fresh"
 # All but the programs, which `dccd start` looks after itself.
 OURS = {
     *(Kind.JOB, Kind.CHECK, Kind.SYNC, Kind.STALE),
-    *(Kind.STREAM, Kind.GAP, Kind.SERVICE, Kind.DISK),
+    *(Kind.STREAM, Kind.GAP, Kind.SERVICE, Kind.DISK, Kind.CONFIG),
 }
+# Of what is wrong in config.yml; Slack cuts messages of more than 4,000 characters.
+MOST = 1_000
+NAMED = 5
 GOOD = {State.FRESH, State.QUIET, State.UNLIMITED}
 
 
@@ -41,13 +44,14 @@ def observer_of(config: Config) -> Observer:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One tick of the health sensor."""
+    """One tick of the health sensor. `problem` is why a newer config.yml is not used."""
 
     config: Config
     instance: dg.DagsterInstance
     jobs: Sequence[str]
     checks: Collection[dg.AssetCheckKey]
     now: float
+    problem: str = ""
 
     def report(self) -> list[Freshness]:
         """Tell of what is wrong and of what is well again; how fresh each series is."""
@@ -62,13 +66,14 @@ class Look:
             *failing_jobs(self.instance, self.jobs, most, health.get_metrics(self.now)),
             *failed,
             *self._disk(alerter, state),
+            *([config_condition(self.problem)] if self.problem else []),
         ]
         ended = endings(state, found, data)
         wrong = _once(wrong, state)
         unknown = {*running, *observer.unknown(state, found, self.now)}
         alerter.report(wrong, OURS, self.now, unknown=unknown, ended=ended)
         cron = None if self.config.alerts.digest == "off" else self.config.alerts.digest
-        alerter.digest(cron, self.now, lambda kept: _digest(self.config, found, kept))
+        alerter.digest(cron, self.now, lambda kept: daily_word(self.config, found, kept))
         health.export(self.now)
         return found
 
@@ -78,6 +83,17 @@ class Look:
         return [low] if low else []
 
 
+def config_condition(problem: str) -> Condition:
+    """A config.yml that cannot be used, and the last good one is."""
+    return Condition(
+        kind=Kind.CONFIG,
+        subject="the last good one is used",
+        text=problem if len(problem) <= MOST else f"{problem[:MOST]} …",
+        cure="Mend it, then press Reload definitions on the linked page.",
+        path="/locations",
+    )
+
+
 def _once(wrong: list[Condition], state: Incidents) -> list[Condition]:
     """A service that `dccd start` is known to start again is not told of twice."""
     dead = f"{Kind.PROGRAM}: streams" in state.open
@@ -85,7 +101,8 @@ def _once(wrong: list[Condition], state: Incidents) -> list[Condition]:
     return [one for one in wrong if not (dead and one.key == service and service not in state.open)]
 
 
-def _digest(config: Config, found: Sequence[Freshness], state: Incidents) -> str:
+def daily_word(config: Config, found: Sequence[Freshness], state: Incidents) -> str:
+    """The digest: how much there is, and what is wrong."""
     rows = DataStore(config.settings.data_path).inventory_rows()
     stale = sum(one.state is State.STALE for one in found)
     figures = [
@@ -96,6 +113,16 @@ def _digest(config: Config, found: Sequence[Freshness], state: Incidents) -> str
         ("on disk", size(sum(row.bytes for row in rows))),
     ]
     return digest(figures, list(state.open.values()))
+
+
+def tick_text(found: Sequence[Freshness], state: Incidents) -> str:
+    """How everything is, in a line."""
+    states = [str(one.state) for one in found]
+    counts = ", ".join(f"{states.count(name)} {name}" for name in dict.fromkeys(states))
+    head = f"{len(found)} series: {counts}" if found else "no series"
+    wrong = list(state.open)
+    more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    return f"{head}; {'; '.join(wrong[:NAMED]) or 'no incident is open'}{more}"
 
 
 def changed_checks(

@@ -16,10 +16,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A configuration, and what the code location's page shows about it."""
+    """A configuration, what the UI shows about it, and why a newer one is not used."""
 
     config: Config
     metadata: Mapping[str, dg.MetadataValue]
+    problem: str = ""
 
 
 @cache
@@ -39,7 +40,7 @@ def load_location_config() -> Location:
             raise
         log.error("%s\nThe last good configuration is used until this is mended.", error)
         shown["config_error"] = dg.MetadataValue.text(str(error))
-        return Location(load_config(spare), shown)
+        return Location(load_config(spare), shown, str(error))
     _remember(path, spare)
     return Location(config, shown)
 

@@ -8,6 +8,7 @@ import dagster as dg
 
 from dccd_core.config import Config
 from dccd_core.coverage_map import coverage_of, heat_map
+from dccd_core.freshness import State
 from dccd_core.health import HealthMonitor, JobMetrics
 from dccd_core.messages import duration
 from dccd_core.models import moment
@@ -16,6 +17,8 @@ from dccd_core.store.inventory import InventoryRow
 from dccd_pipelines.health_run import observer_of
 from dccd_pipelines.tables import size
 
+# The worst comes first: of 300 series nobody reads to the end.
+_ORDER = [State.STALE, State.EMPTY, State.QUIET, State.UNLIMITED, State.FRESH]
 _COLUMNS = ["series", "state", "age", "last", "rows", "gaps", "missing", "size", "last error"]
 
 
@@ -27,7 +30,7 @@ def overview(config: Config, now: float | None = None) -> Mapping[str, dg.Metada
     rows = {row.series: row for row in store.inventory_rows() if row.error is None}
     found = observer_of(config).freshness(now)
     records = []
-    for one in found:
+    for one in sorted(found, key=lambda one: _ORDER.index(one.state)):
         age = "" if one.age is None else duration(one.age)
         row = rows.get(one.series)
         failed = metrics.get(str(one.series), JobMetrics(str(one.series)))
@@ -37,9 +40,9 @@ def overview(config: Config, now: float | None = None) -> Mapping[str, dg.Metada
                 {
                     "series": str(one.series),
                     "state": str(one.state),
-                    "age": age,
+                    "age": _whole(age),
                     **_figures(row),
-                    "last error": (error or "")[:200],
+                    "last error": (error or "")[:100],
                 }
             )
         )
@@ -67,7 +70,12 @@ def _figures(row: InventoryRow | None) -> dict[str, str]:
     last = "" if row.last is None else f"{moment(row.last):%Y-%m-%d %H:%M}"
     counts = {"rows": row.rows, "gaps": row.gaps, "missing": row.missing}
     shown = {name: f"{number:,}" for name, number in counts.items()}
-    return {"last": last, **shown, "size": size(row.bytes)}
+    return {"last": _whole(last), **shown, "size": _whole(size(row.bytes))}
+
+
+def _whole(text: str) -> str:
+    """A text that is not broken into lines: narrow columns are read a word a line otherwise."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("-", "-\N{WORD JOINER}")
 
 
 def _image(svg: str) -> str:

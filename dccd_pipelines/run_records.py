@@ -1,6 +1,6 @@
 """What is wrong by Dagster's own records: jobs that fail in a row, checks that failed."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import dagster as dg
 
@@ -38,7 +38,9 @@ def failing_jobs(
             run = runs[0].run_id
             said = _said(instance, run)
             found.append(
-                _copy(name, run, said) if copies else _job(name, failures, run, metrics, said)
+                copy_failed(name, run, said)
+                if copies
+                else job_failed(name, failures, run, metrics, said)
             )
     return found
 
@@ -54,19 +56,21 @@ def _said(instance: dg.DagsterInstance, run: str) -> str:
     return ""
 
 
-def _copy(name: str, run: str, said: str) -> Condition:
+def copy_failed(name: str, run: str, said: str) -> Condition:
+    """A copy to a remote that failed, in its own words."""
     return Condition(
         kind=Kind.SYNC,
         subject=name,
         text=said or "the run failed",
-        cure="Collecting goes on; it is copied again after storage.sync_interval.",
+        cure="Mend the remote: collecting goes on, and it is tried again after sync_interval.",
         path=f"/runs/{run}",
     )
 
 
-def _job(
-    name: str, failures: int, run: str, metrics: dict[str, JobMetrics], told: str
+def job_failed(
+    name: str, failures: int, run: str, metrics: Mapping[str, JobMetrics], told: str
 ) -> Condition:
+    """A job whose last runs failed; the last error of its series, or what the run said."""
     count = f"{failures} or more" if failures == COUNTED else str(failures)
     bad = [
         f"{one.series}: {one.last_error}"
@@ -90,15 +94,7 @@ def failed_checks(
     """The checks whose last result is an error; and the incidents' keys of those that run now."""
     found, running = [], []
     for key, status, evaluation in _latest(instance, keys):
-        subject = f"{key.asset_key.to_user_string()} {key.name}"
-        condition = Condition(
-            kind=Kind.CHECK,
-            subject=subject,
-            group=f"{key.asset_key.path[0]} {key.name}",
-            text=(evaluation.description if evaluation else None) or "it could not be run",
-            cure="dccd backfill fetches what is missing; dccd inventory --gaps tells of each hole.",
-            path=f"/assets/{key.asset_key.to_user_string()}?view=checks",
-        )
+        condition = check_failed(key, evaluation.description if evaluation else None)
         if status == "PLANNED":
             running.append(condition.key)
         elif evaluation and not evaluation.passed:
@@ -107,6 +103,19 @@ def failed_checks(
         elif status == "EXECUTION_FAILED":
             found.append(condition)
     return found, running
+
+
+def check_failed(key: dg.AssetCheckKey, said: str | None) -> Condition:
+    """A check that found an error."""
+    asset = key.asset_key.to_user_string()
+    return Condition(
+        kind=Kind.CHECK,
+        subject=f"{asset} {key.name}",
+        group=f"{key.asset_key.path[0]} {key.name}",
+        text=said or "it could not be run",
+        cure="dccd backfill fetches what is missing; dccd inventory --gaps tells of each hole.",
+        path=f"/assets/{asset}?view=checks",
+    )
 
 
 def _latest(

@@ -13,7 +13,7 @@ from dccd_core.live_series import live_series, trades_behind
 from dccd_core.models import Channel, Series, moment, span_label
 from dccd_core.store.datastore import DataStore
 from dccd_core.stream_status import read_statuses
-from dccd_pipelines.cards import COLUMNS
+from dccd_pipelines.column_schemas import COLUMNS
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.partitions import DAY_FORMAT
 
@@ -71,11 +71,7 @@ def live_spec(
         metadata={
             "folder": dg.MetadataValue.path(str(series.path)),
             "protocol": dg.MetadataValue.url(exchange.docs),
-            **(
-                {"dagster/column_schema": COLUMNS[series.channel]}
-                if series.channel in COLUMNS
-                else {}
-            ),
+            "dagster/column_schema": COLUMNS[series.channel],
         },
     )
 

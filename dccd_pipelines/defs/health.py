@@ -6,10 +6,18 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dccd_core.config import Config
+from dccd_core.incidents import Register
 from dccd_core.live_series import live_series
-from dccd_pipelines.health_run import FRESH, Look, changed_checks, fresh_result, observer_of
+from dccd_pipelines.health_run import (
+    FRESH,
+    Look,
+    changed_checks,
+    fresh_result,
+    observer_of,
+    tick_text,
+)
 from dccd_pipelines.keys import asset_key
-from dccd_pipelines.location import load_location_config
+from dccd_pipelines.location import Location, load_location_config
 from dccd_pipelines.overview import overview
 from dccd_pipelines.schedules import asset_schedule
 
@@ -19,12 +27,13 @@ OVERVIEW = dg.AssetKey(["health", "overview"])
 @dg.definitions
 def defs() -> dg.Definitions:
     """The sensor, the checks of all series, the overview and its schedule."""
-    config = load_location_config().config
+    location = load_location_config()
+    config = location.config
     checks = _checks(config)
     return dg.Definitions(
-        assets=[_overview(config)],
+        assets=[_overview(location)],
         asset_checks=[checks] if checks else [],
-        sensors=[_sensor(config)],
+        sensors=[_sensor(location)],
         schedules=[
             asset_schedule(
                 "health_overview_job", OVERVIEW, "50 0 * * *", "the page of all series, once a day"
@@ -33,24 +42,28 @@ def defs() -> dg.Definitions:
     )
 
 
-def _sensor(config: Config) -> dg.SensorDefinition:
+def _sensor(location: Location) -> dg.SensorDefinition:
     @dg.sensor(
         name="health",
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="incidents, alerts and the freshness of data",
     )
-    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def health(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         repository = context.repository_def
         if repository is None:
             raise ValueError("the sensor runs inside a code location only")
         keys = [key for key in repository.asset_graph.asset_check_keys if key.name != FRESH]
         jobs = [name for name in repository.job_names if not name.startswith("__")]
-        found = Look(config, context.instance, jobs, keys, time.time()).report()
+        look = Look(location.config, context.instance, jobs, keys, time.time(), location.problem)
+        found = look.report()
         events, cursor = changed_checks(found, context.cursor)
-        return dg.SensorResult(asset_events=events, cursor=cursor)
+        # the list of ticks shows it
+        known = Register(location.config.settings.data_path).read()
+        told = dg.SkipReason(tick_text(found, known))
+        return dg.SensorResult(asset_events=events, cursor=cursor, skip_reason=told)
 
-    return look
+    return health
 
 
 def _checks(config: Config) -> dg.AssetChecksDefinition | None:
@@ -80,14 +93,15 @@ def _checks(config: Config) -> dg.AssetChecksDefinition | None:
     return check
 
 
-def _overview(config: Config) -> dg.AssetsDefinition:
+def _overview(location: Location) -> dg.AssetsDefinition:
     @dg.asset(
         key=OVERVIEW,
+        metadata=location.metadata,  # Dagster's UI does not show that of a location
         group_name="health",
         description="Every series in one table: age, gaps, rows, state; and what is stored when",
         kinds={"table"},
     )
     def health_overview() -> dg.MaterializeResult[None]:
-        return dg.MaterializeResult(metadata=overview(config))
+        return dg.MaterializeResult(metadata=overview(location.config))
 
     return health_overview

@@ -29,10 +29,12 @@ histo_jobs:
   - {{exchange: binance, pairs: [BTC/USDT], span: 1m, start: "{start}", max_retries: 1}}
 stream_jobs:
   - {{exchange: binance, pairs: [BTC/USDT, ETH/USDT], channels: [trades, book], time_step: 10}}
+  - {{exchange: bybit, pairs: [BTC/USDT], channels: [trades], stale_after: 60}}
 storage: {{remotes: [{{remote: {disk}}}, {{remote: "dav:copy"}}], sync_interval: 20}}
 alerts: {{webhook_url: "{slack}", max_consecutive_errors: 2}}
 exchanges:
   binance: {{rest_url: "{url}/binance", ws_url: "{ws}/binance"}}
+  bybit: {{rest_url: "{other.url}/bybit", ws_url: "{other.ws_url}/bybit"}}
 """
 OPENED, CLOSED = ":red_circle:", ":large_green_circle:"
 COMMAND = [sys.executable, "-c", "from dccd_pipelines.cli import main; main()", "start"]
@@ -48,7 +50,7 @@ def until(condition: Callable[[], object], what: str, patience: float = 600) -> 
 class Collector:
     """`dccd start` on a folder, and what Slack hears of it."""
 
-    def __init__(self, folder: Path, box: Sandbox, slack: Slack) -> None:
+    def __init__(self, folder: Path, box: Sandbox, other: Sandbox, slack: Slack) -> None:
         self.folder, self.slack = folder, slack
         self.data, self.disk = folder / "data", folder / "disk"
         self.disk.mkdir()
@@ -58,7 +60,13 @@ class Collector:
         start = (datetime.now(UTC) - timedelta(hours=2)).strftime("%Y-%m-%d %H:%M")
         (folder / "config.yml").write_text(
             CONFIG.format(
-                port=port, start=start, disk=self.disk, slack=slack.url, url=box.url, ws=box.ws_url
+                port=port,
+                start=start,
+                disk=self.disk,
+                slack=slack.url,
+                url=box.url,
+                ws=box.ws_url,
+                other=other,
             )
         )
         (folder / "port").write_text(str(port))
@@ -94,21 +102,23 @@ class Collector:
         return any(path.endswith(".parquet") for path in tree(place))
 
 
-def break_things(box: Sandbox) -> None:
-    """A silent stream, an exchange that answers 500."""
+def break_things(box: Sandbox, other: Sandbox) -> None:
+    """A silent stream, an exchange that answers 500, a market in which nothing happens."""
+    other.set_clock(None, frozen=True)
     box.set_stream_faults(
         StreamFault("stall", "/binance/", "trades", symbol="BTCUSDT", count=None),
     )
     box.set_faults(Rule("5xx", path="/binance/api/v3/klines"))
 
 
-def mend_things(box: Sandbox, dav: WebDav) -> None:
+def mend_things(box: Sandbox, other: Sandbox, dav: WebDav) -> None:
+    other.set_clock(None)
     box.set_stream_faults()
     box.set_faults()
     dav.start()
 
 
-BROKEN = ("stream", "job failed", "copy failed")
+BROKEN = ("stream", "stale", "job failed", "copy failed")
 
 
 def test_each_incident_is_told_once_whatever_happens(
@@ -118,13 +128,14 @@ def test_each_incident_is_told_once_whatever_happens(
     with (
         closing(slack),
         Sandbox(Settings(rate=300, weight_limit=0)) as box,
+        Sandbox(Settings(rate=50, weight_limit=0)) as other,
         web_dav(tmp_path / "dav") as dav,
     ):
         rclone_config(tmp_path / "rclone.conf", dav, monkeypatch)
-        found = Collector(tmp_path, box, slack)
+        found = Collector(tmp_path, box, other, slack)
         found.start()
         try:
-            _drive(found, box, dav)
+            _drive(found, box, other, dav)
             assert found.stop() == 0
         finally:
             if found.process.poll() is None:
@@ -136,7 +147,7 @@ def test_each_incident_is_told_once_whatever_happens(
         assert not told or path.name in ("config.yml", ".config.yml.last-good"), path
 
 
-def _drive(found: Collector, box: Sandbox, dav: WebDav) -> None:
+def _drive(found: Collector, box: Sandbox, other: Sandbox, dav: WebDav) -> None:
     slack = found.slack
     until(lambda: set(found.streams().values()) == {"live"}, "live streams")
     until(lambda: found.copied(found.disk) and found.copied(dav.folder), "copies")
@@ -144,20 +155,23 @@ def _drive(found: Collector, box: Sandbox, dav: WebDav) -> None:
 
     dav.stop()  # first: a copy is tried when there is something new
     until(lambda: found.heard(OPENED, "copy failed") == 1, f"copy failed: {slack.messages}")
-    break_things(box)
+    break_things(box, other)
     for what in BROKEN:
         until(lambda what=what: found.heard(OPENED, what) == 1, f"{what}: {slack.messages}")
     [job] = [one for one in slack.messages if "job failed:" in one]
     assert "2 runs in a row failed" in job
+    [rests] = [one for one in slack.messages if "*stale:" in one]
+    assert "bybit/trades/BTC-USDT>*\nThe newest data is " in rests
+    assert found.streams()["BTC/USDT ['trades']"] == "live", "the exchange said that it rests"
 
     found.restart()
     until(lambda: found.streams(), "the stream service")
     time.sleep(150)  # as long as an incident takes to be told
-    assert [found.heard(OPENED, what) for what in BROKEN] == [1, 1, 1], slack.messages
-    assert [found.heard(CLOSED, what) for what in BROKEN] == [0, 0, 0], slack.messages
+    assert [found.heard(OPENED, what) for what in BROKEN] == [1] * len(BROKEN), slack.messages
+    assert [found.heard(CLOSED, what) for what in BROKEN] == [0] * len(BROKEN), slack.messages
 
     before, slack.status = len(slack.messages), 500
-    mend_things(box, dav)
+    mend_things(box, other, dav)
     incidents = found.data / ".dccd" / "incidents.json"
     until(lambda: _waiting(incidents) >= len(BROKEN), "closing messages that wait")
     assert len(slack.messages) == before
@@ -173,6 +187,7 @@ def _drive(found: Collector, box: Sandbox, dav: WebDav) -> None:
     time.sleep(90)
     heads = sorted(re.sub(r"[<*].*", "", one.splitlines()[0]) for one in slack.messages)
     assert len(heads) == 2 * len(BROKEN) + 2, slack.messages
+    (found.folder / "messages.txt").write_text("\n\n".join(slack.messages))
 
 
 def _waiting(incidents: Path) -> int:

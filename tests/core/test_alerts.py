@@ -97,6 +97,23 @@ def test_the_address_is_told_to_nobody(
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
+def test_a_webhook_that_is_opened_again_and_again_leaves_nothing_behind() -> None:
+    """The health sensor opens it twice a minute, for years."""
+    logger = logging.getLogger("urllib3.connectionpool")
+    Webhook(f"http://127.0.0.1:1/services/{SECRET}")
+    before = len(logger.filters)
+    for _ in range(10):
+        Webhook(f"http://127.0.0.1:1/services/{SECRET}")
+    assert len(logger.filters) == before
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70, "xn--0.example", "127.0.0.1:1"])
+def test_no_address_makes_the_webhook_raise(host: str) -> None:
+    problem = Webhook(f"http://{host}/services/{SECRET}").send("text")
+    assert problem is not None
+    assert SECRET not in problem
+
+
 def test_discord_is_spoken_to_as_slack() -> None:
     url = "https://discord.com/api/webhooks/1/abc"
     assert Webhook(url)._url == f"{url}/slack"

@@ -158,6 +158,8 @@ def test_secrets_are_not_in_the_repr() -> None:
     text = with_job('alerts: {webhook_url: "https://hooks.slack.com/T0/hunter2"}\n')
     config = parse_config(text, HERE)
     assert "hunter2" not in repr(config)
+    remote = with_job("storage: {remotes: [{remote: ':webdav,pass=hunter2:x'}]}\n")
+    assert "hunter2" not in repr(parse_config(remote, HERE))
     assert config.alerts.webhook_url is not None
     assert config.alerts.webhook_url.get_secret_value().endswith("hunter2")
 
@@ -261,6 +263,37 @@ def test_wrong_secrets_are_not_shown(section: str, key: str) -> None:
         assert "hunter2" not in "".join(problems(yaml.safe_dump(values)))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "alerts: https://hooks.slack.com/hunter2",
+        "alerts: webhook_url https://hooks.slack.com/hunter2",
+        "alerts: [https://hooks.slack.com/hunter2]",
+        "alerts: {webhook_url https://hooks.slack.com/hunter2}",
+        "alerts: {webhook: https://hooks.slack.com/hunter2}",
+        "webhook_url: https://hooks.slack.com/hunter2",
+        "storage: {remotes: [':webdav,pass=hunter2:x']}",
+        "storage: {remotes: ':webdav,pass=hunter2:x'}",
+        "storage: ':webdav,pass=hunter2:x'",
+        "exchanges: {binance: 'http://ann:hunter2@proxy:3128'}",
+        "exchanges: 'http://ann:hunter2@proxy:3128'",
+        "exchanges: {binance: {rest_url: 'https://ann:hunter2@host'}}",
+        "exchanges: {binance: {rest_url: 'ann:hunter2@host'}}",
+        "exchanges: {binance: {ws_url: 'wss://ann:hunter2@host'}}",
+        "exchanges: {binance: {archive_url: 'https://ann:hunter2@host/x'}}",
+    ],
+)
+def test_a_secret_in_a_wrong_place_is_not_shown(wrong: str) -> None:
+    found = problems(with_job(f"{wrong}\n"))
+    assert found
+    assert "hunter2" not in "\n".join(found)
+
+
+def test_no_text_instead_of_a_file_is_shown() -> None:
+    assert problems("https://hooks.slack.com/hunter2\n") != []
+    assert "hunter2" not in "".join(problems("https://hooks.slack.com/hunter2\n"))
+
+
 # What is refused
 
 EXCHANGES = ", ".join(load_all())
@@ -341,7 +374,7 @@ REFUSED = [
     (with_job("webhook_url: x\n"), "6: webhook_url: no such key; it belongs in alerts"),
     (with_job("zzz:\n"), f"6: zzz: no such key; there are: {KEYS}"),
     (with_job("storage: {remotes: [nas]}\n"),
-     "6: storage.remotes[0]: nas: must be a mapping with the keys provider, remote"),
+     "6: storage.remotes[0]: (hidden): must be a mapping with the keys provider, remote"),
     (with_job("storage: {remotes: [{remote: --delete}]}\n"),
      "6: storage.remotes[0].remote: (hidden): must be an rclone remote and path, as nas:crypto"),
     (with_job('storage: {remotes: [{remote: "a:"}, {remote: "a:"}]}\n'),
@@ -409,7 +442,7 @@ REFUSED = [
     ("&a [*a]", "1: not YAML: column 1: an anchor holds itself"),
     ("[" * 100_000, "not YAML: nested too deeply"),
     ("- a", f"1: a list: must be a mapping with the keys {KEYS}"),
-    ("text", f"1: text: must be a mapping with the keys {KEYS}"),
+    ("text", f"1: (hidden): must be a mapping with the keys {KEYS}"),
     ("", "is empty: config.example.yml shows every key"),
     ("# nothing\n", "is empty: config.example.yml shows every key"),
 ]  # fmt: skip

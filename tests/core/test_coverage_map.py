@@ -26,6 +26,8 @@ def test_months_are_full_partly_full_or_empty() -> None:
     assert colours(svg, 0) == [FULL, FULL, EMPTY, PART, EMPTY, EMPTY]
     assert colours(svg, 1) == [EMPTY] * 6
     assert str(BTC_1H) in svg
+    for colour, meaning in ((FULL, "all of it"), (PART, "a part"), (EMPTY, "nothing")):
+        assert re.search(f'fill="{colour}"/><text [^>]*>{meaning}<', svg)
 
 
 def test_the_running_month_is_full_when_it_is_known_until_now() -> None:

@@ -186,4 +186,4 @@ def test_the_digest_says_whether_all_is_well() -> None:
     figures = [("series", "3"), ("rows", "1,000")]
     assert digest(figures, []) == ":white_check_mark: *dccd: All is well*\n3 series, 1,000 rows"
     told(state, BTC, now=0.0)
-    assert "1 incidents are open*" in digest(figures, list(state.open.values()))
+    assert "1 incident is open*" in digest(figures, list(state.open.values()))

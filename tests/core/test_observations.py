@@ -99,6 +99,19 @@ def test_a_stale_book_of_a_live_stream_is_told(tmp_path: Path) -> None:
     assert wrong(tmp_path) == [(Kind.STALE, "binance/book/BTC-USDT", 600.0)]
 
 
+def test_whoever_writes_a_limit_hears_of_it_soon(tmp_path: Path) -> None:
+    service(tmp_path, stream("live", last_row=NOW - 100))
+    assert wrong(tmp_path) == []
+    config = observer(tmp_path).config
+    [job] = config.stream_jobs
+    stated = config.model_copy(
+        update={"stream_jobs": (job.model_copy(update={"stale_after": 60}),)}
+    )
+    found = Observer(stated, {})
+    conditions = found.conditions(found.freshness(NOW), NOW)
+    assert {(one.kind, one.patience) for one in conditions} == {(Kind.STALE, 60.0)}
+
+
 class Usage(NamedTuple):
     total: int
     used: int

@@ -200,6 +200,8 @@ def test_a_broken_file_leaves_the_last_good_one_in_use(
         "settings.timezone", "histo_jobs[0].span", "exchanges.binance.proxy",
     ]  # fmt: skip
     assert str(metadata["config"].value) == str(path)
+    page = after.resolve_asset_graph().get(dg.AssetKey(["health", "overview"])).metadata
+    assert page["config_error"].value == error
     assert "ECRET" not in error
     assert "S3CRET" not in error
     [spare] = [one for one in tmp_path.iterdir() if one != path]

@@ -81,6 +81,20 @@ def test_an_alert_after_exactly_so_many_failures_and_one_at_the_end(
         assert slack.messages[1].endswith("is over after 1 min")
 
 
+def test_a_configuration_that_cannot_be_used_is_told_of(project: Project, slack: Slack) -> None:
+    config = write(project, slack)
+    with project.instance() as instance:
+        Look(config, instance, [], [], 1.0, "config.yml:3: settings.timezone: no\n" * 99).report()
+        [alert] = slack.messages
+        assert alert.startswith(
+            ":red_circle: *config.yml: <http://127.0.0.1:3000/locations|the last good one is used>*"
+            "\nconfig.yml:3: settings.timezone: no\n"
+        )
+        assert len(alert) < 1_300
+        Look(config, instance, [], [], 61.0).report()
+        assert slack.messages[1].endswith("is over after 1 min")
+
+
 def test_a_copy_that_fails_is_told_of_at_once_in_its_own_words(
     project: Project, slack: Slack
 ) -> None:
@@ -156,6 +170,7 @@ def test_the_sensors_and_the_page_of_a_location(
         assert set(told) == {str(BTC), "binance/trades/ETH-USDT"}
         assert all(isinstance(event, dg.AssetCheckEvaluation) for event in told.values())
         assert told[str(BTC)].passed is False, "it ends in 2025"
+        assert result.skip_message == "2 series: 1 stale, 1 empty; no incident is open"
         again = dg.build_sensor_context(instance, repository_def=repository, cursor=result.cursor)
         assert sensor.evaluate_tick(again).asset_events == []
         assert (config.settings.data_path / ".dccd" / "metrics.json").exists()
@@ -164,6 +179,7 @@ def test_the_sensors_and_the_page_of_a_location(
     page = overview(config)
     assert page["series"].value == 2
     [first] = [one for one in page["table"].records if one.data["series"] == str(BTC)]
+    assert first is page["table"].records[0], "the worst comes first"
     assert first.data["state"] == "stale"
     assert first.data["rows"] == "41"
     assert str(page["coverage"].value).startswith("![coverage](data:image/svg+xml;base64,")

@@ -157,11 +157,11 @@ def test_logs_are_shown(project: Project) -> None:
     assert none.stderr == f"There are no logs yet: what runs writes them to {where}\n"
     logs = Logs(project.config.settings.data_path)
     for n in range(60):
-        logs.write("daemon", f"line {n} [not markup]", 0.0)
+        logs.write("daemon", f"line {n} :x: [not markup]", 0.0)
     shown = project.dccd("logs", "daemon", "--lines", "2")
     assert shown.stdout.splitlines() == [
-        "1970-01-01 00:00:00Z line 58 [not markup]",
-        "1970-01-01 00:00:00Z line 59 [not markup]",
+        "1970-01-01 00:00:00Z line 58 :x: [not markup]",
+        "1970-01-01 00:00:00Z line 59 :x: [not markup]",
     ]
     assert len(project.dccd("logs").stdout.splitlines()) == 50
     wrong = project.dccd("logs", "demon")

@@ -10,9 +10,10 @@ from projects import Project, load_location
 
 from dccd_core.config import Config, load_config
 from dccd_core.exchanges.trades import Trade
-from dccd_core.models import SECOND, Series, Window
+from dccd_core.models import SECOND, Channel, Series, Window
 from dccd_core.store.datastore import DataStore
-from dccd_core.store.schemas import Loss, trades_table
+from dccd_core.store.schemas import SCHEMAS, Loss, trades_table
+from dccd_pipelines.column_schemas import COLUMNS
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.stream_catalog import tell_days
 
@@ -42,6 +43,13 @@ def add(config: Config, day: str, number: int, lost: tuple[Loss, ...] = ()) -> N
     store = DataStore(config.settings.data_path)
     window = Window(start, start + SECOND)
     store.merge(TRADES, day, trades_table([trade]), [window], "stream", lost)
+
+
+def test_the_columns_that_the_catalog_shows_are_those_of_the_files() -> None:
+    assert set(COLUMNS) == set(Channel)
+    for channel, shown in COLUMNS.items():
+        assert [one.name for one in shown.columns] == SCHEMAS[channel].names
+        assert all(one.description for one in shown.columns)
 
 
 def test_assets_lineage_and_checks(config: Config) -> None:
