@@ -89,7 +89,7 @@ def config_condition(problem: str) -> Condition:
         kind=Kind.CONFIG,
         subject="the last good one is used",
         text=problem if len(problem) <= MOST else f"{problem[:MOST]} …",
-        cure="Mend it, then press Reload definitions on the linked page.",
+        cure="Mend it, then press Reload on the linked page.",
         path="/locations",
     )
 
