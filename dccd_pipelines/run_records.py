@@ -14,6 +14,7 @@ from dccd_pipelines.offsite_run import GROUP, INCIDENT
 # How far back failures in a row are counted.
 COUNTED = 50
 NAMED = 3
+CUT_SHORT = 2
 
 
 def failing_jobs(
@@ -24,7 +25,8 @@ def failing_jobs(
 ) -> list[Condition]:
     """The jobs whose last `most` runs, or more, all failed; runs that still go do not count.
 
-    Of copies to a remote one failure is enough: a person has to act.
+    Of copies to a remote one failure is enough: a person has to act. One without a word is that
+    of a run that was cut short, as by a stop of everything: of these it takes two.
     """
     found = []
     for name in names:
@@ -38,6 +40,8 @@ def failing_jobs(
         if failures >= (1 if copies else most):
             run = runs[0].run_id
             said = _said(instance, run)
+            if copies and failures < CUT_SHORT and not said:
+                continue
             found.append(
                 copy_failed(name, run, said)
                 if copies
