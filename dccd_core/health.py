@@ -63,7 +63,7 @@ class HealthMonitor:
     def _log(self, before: JobMetrics, after: JobMetrics, now: float) -> None:
         """A line of what is worth one: rows, errors and their end."""
         rows = after.rows_collected - before.rows_collected
-        said = [f"{rows:,} rows"] if rows else []
+        said = [f"{rows:,} row{'s' * (rows != 1)}"] if rows else []
         if after.consecutive_errors:
             said.append(f"error {after.consecutive_errors} in a row: {after.last_error}")
         elif before.consecutive_errors:

@@ -1,11 +1,13 @@
 """What people read: incidents and the daily digest as Slack shows them."""
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 
 from dccd_core.incidents import Change, Incident
 
 SHOWN = 10
+_QUERY = re.compile(r"(?<=[\w/])\?[^\s?]+(?=: )")
 _SIGNS = {
     "opened": ":red_circle:",
     "closed": ":large_green_circle:",
@@ -71,6 +73,11 @@ def digest(figures: Sequence[tuple[str, str]], open_incidents: Sequence[Incident
 def escape(text: str) -> str:
     """Text in which Slack finds no links or mentions."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def brief(error: str) -> str:
+    """An error without the questions in its addresses: what went wrong comes after them."""
+    return _QUERY.sub("", error)
 
 
 def duration(seconds: float) -> str:

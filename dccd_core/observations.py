@@ -24,7 +24,7 @@ from dccd_core.models import DAY, SECOND, Series, Window
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.schemas import Loss, SchemaError
-from dccd_core.stream_status import ServiceStatus, StreamStatus, read_statuses
+from dccd_core.stream_status import CONFIG_UNUSED, ServiceStatus, StreamStatus, read_statuses
 
 SICK = {
     "silent": "no data comes",
@@ -47,6 +47,8 @@ CALM = 120.0
 PAGE = "/assets/"
 _COLLECT = "dccd status tells the last error; dccd collect fetches what is missing."
 _REST = "Its stream is well, so the market may rest: look at the exchange. Else: dccd logs streams."
+# Of what is wrong in config.yml; Slack cuts messages of more than 4,000 characters.
+MOST = 1_000
 GB = 1_000_000_000
 
 
@@ -119,17 +121,7 @@ class Observer:
     def _services(
         self, statuses: list[ServiceStatus], alive: list[ServiceStatus], now: float
     ) -> list[Condition]:
-        wrong = [
-            Condition(
-                kind=Kind.SERVICE,
-                subject=_name(status),
-                text=status.problem,
-                cure="Mend it: what comes waits in memory, or is lost. See dccd logs streams.",
-                patience=SERVICE_PATIENCE,
-            )
-            for status in alive
-            if status.problem
-        ]
+        wrong = [_problem(status, status.problem) for status in alive if status.problem]
         if self.config.stream_jobs and not alive:
             since = max((status.written for status in statuses), default=None)
             ago = f"its last sign is {duration(now - since)} old" if since else "it never ran"
@@ -177,6 +169,18 @@ class Observer:
             return []
 
 
+def config_condition(problem: str, patience: float = 0.0) -> Condition:
+    """A config.yml that cannot be used, and the last good one is: one incident, whoever sees it."""
+    return Condition(
+        kind=Kind.CONFIG,
+        subject="the last good one is used",
+        text=problem if len(problem) <= MOST else f"{problem[:MOST]} …",
+        cure="Mend it, then press Reload on the linked page.",
+        path="/locations",
+        patience=patience,
+    )
+
+
 def gap_condition(series: Series, lost: Sequence[Loss]) -> Condition:
     """What a stream missed and nobody has fetched."""
     length = sum(end - start for start, end, _ in lost) / SECOND
@@ -189,6 +193,18 @@ def gap_condition(series: Series, lost: Sequence[Loss]) -> Condition:
         cure="dccd inventory --gaps lists it. Of trades, a job in trades_jobs may still fetch it.",
         path=f"{PAGE}{series}",
         patience=STALE_PATIENCE,
+    )
+
+
+def _problem(status: ServiceStatus, problem: str) -> Condition:
+    if problem.startswith(CONFIG_UNUSED):
+        return config_condition(problem.removeprefix(CONFIG_UNUSED), SERVICE_PATIENCE)
+    return Condition(
+        kind=Kind.SERVICE,
+        subject=_name(status),
+        text=problem,
+        cure="Mend it: what comes waits in memory, or is lost. See dccd logs streams.",
+        patience=SERVICE_PATIENCE,
     )
 
 

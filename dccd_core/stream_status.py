@@ -7,6 +7,8 @@ import msgspec
 
 from dccd_core.store import files
 
+CONFIG_UNUSED = "the config file is not used: "
+"""How a service's problem begins while it goes on with the last good config.yml."""
 STALE = 30.0
 """Seconds after which a status that is not written anew is that of a service that is gone."""
 

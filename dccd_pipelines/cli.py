@@ -224,7 +224,7 @@ def add(
     for series in edit.changed:
         _say(f"{series} added to {edit.path}")
     if edit.changed:
-        out.print("A running Dagster sees it after 'Reload definitions' (Deployment page).")
+        out.print("A running Dagster sees it after 'Reload' (Deployment page).")
 
 
 @app.command(cls=PairsCommand)

@@ -14,7 +14,7 @@ from dccd_core.health import HealthMonitor
 from dccd_core.incidents import Condition, Kind
 from dccd_core.incidents import State as Incidents
 from dccd_core.messages import digest, duration
-from dccd_core.observations import Observer, disk_condition, endings
+from dccd_core.observations import Observer, config_condition, disk_condition, endings
 from dccd_core.store.datastore import DataStore
 from dccd_pipelines.cron import default_cron
 from dccd_pipelines.keys import asset_key
@@ -27,8 +27,6 @@ OURS = {
     *(Kind.JOB, Kind.CHECK, Kind.SYNC, Kind.STALE),
     *(Kind.STREAM, Kind.GAP, Kind.SERVICE, Kind.DISK, Kind.CONFIG),
 }
-# Of what is wrong in config.yml; Slack cuts messages of more than 4,000 characters.
-MOST = 1_000
 NAMED = 5
 GOOD = {State.FRESH, State.QUIET, State.UNLIMITED}
 
@@ -81,17 +79,6 @@ class Look:
         low = disk_condition(self.config.settings.data_path, state.low_disk)
         alerter.note_disk(low is not None)
         return [low] if low else []
-
-
-def config_condition(problem: str) -> Condition:
-    """A config.yml that cannot be used, and the last good one is."""
-    return Condition(
-        kind=Kind.CONFIG,
-        subject="the last good one is used",
-        text=problem if len(problem) <= MOST else f"{problem[:MOST]} …",
-        cure="Mend it, then press Reload definitions on the linked page.",
-        path="/locations",
-    )
 
 
 def _once(wrong: list[Condition], state: Incidents) -> list[Condition]:

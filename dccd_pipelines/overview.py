@@ -1,6 +1,7 @@
 """The page `health/overview`: every series in one table, and a picture of what is stored."""
 
 import base64
+import re
 import time
 from collections.abc import Mapping
 
@@ -10,7 +11,7 @@ from dccd_core.config import Config
 from dccd_core.coverage_map import coverage_of, heat_map
 from dccd_core.freshness import State
 from dccd_core.health import HealthMonitor, JobMetrics
-from dccd_core.messages import duration
+from dccd_core.messages import brief, duration
 from dccd_core.models import moment
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.inventory import InventoryRow
@@ -19,7 +20,10 @@ from dccd_pipelines.tables import size
 
 # The worst comes first: of 300 series nobody reads to the end.
 _ORDER = [State.STALE, State.EMPTY, State.QUIET, State.UNLIMITED, State.FRESH]
-_COLUMNS = ["series", "state", "age", "last", "rows", "gaps", "missing", "size", "last error"]
+_COLUMNS = ["series", "state", "age", "last error", "last", "rows", "gaps", "missing", "size"]
+# An error begins with the period and the window that it is of.
+_HYPHEN = "-\N{WORD JOINER}"  # a date is not broken at it
+_WHERE = re.compile(r"^\S+: \S+ … \S+: ")
 
 
 def overview(config: Config, now: float | None = None) -> Mapping[str, dg.MetadataValue]:
@@ -42,7 +46,7 @@ def overview(config: Config, now: float | None = None) -> Mapping[str, dg.Metada
                     "state": str(one.state),
                     "age": _whole(age),
                     **_figures(row),
-                    "last error": (error or "")[:100],
+                    "last error": brief(_WHERE.sub("", error or ""))[:120],
                 }
             )
         )
@@ -52,7 +56,7 @@ def overview(config: Config, now: float | None = None) -> Mapping[str, dg.Metada
         "series": dg.MetadataValue.int(len(found)),
         **{
             name: dg.MetadataValue.int(states.count(name))
-            for name in ("fresh", "quiet", "stale", "empty")
+            for name in ("fresh", "quiet", "stale", "empty", "unlimited")
         },
         "rows": dg.MetadataValue.int(sum(row.rows for row in rows.values())),
         "bytes": dg.MetadataValue.int(sum(row.bytes for row in rows.values())),
@@ -70,12 +74,12 @@ def _figures(row: InventoryRow | None) -> dict[str, str]:
     last = "" if row.last is None else f"{moment(row.last):%Y-%m-%d %H:%M}"
     counts = {"rows": row.rows, "gaps": row.gaps, "missing": row.missing}
     shown = {name: f"{number:,}" for name, number in counts.items()}
-    return {"last": _whole(last), **shown, "size": _whole(size(row.bytes))}
+    return {"last": last.replace("-", _HYPHEN), **shown, "size": _whole(size(row.bytes))}
 
 
 def _whole(text: str) -> str:
     """A text that is not broken into lines: narrow columns are read a word a line otherwise."""
-    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("-", "-\N{WORD JOINER}")
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _image(svg: str) -> str:

@@ -6,6 +6,7 @@ import dagster as dg
 
 from dccd_core.health import JobMetrics
 from dccd_core.incidents import Condition, Kind
+from dccd_core.messages import brief
 from dccd_core.models import Series
 from dccd_pipelines.assets import group_name
 from dccd_pipelines.offsite_run import GROUP, INCIDENT
@@ -13,6 +14,7 @@ from dccd_pipelines.offsite_run import GROUP, INCIDENT
 # How far back failures in a row are counted.
 COUNTED = 50
 NAMED = 3
+CUT_SHORT = 2
 
 
 def failing_jobs(
@@ -23,7 +25,8 @@ def failing_jobs(
 ) -> list[Condition]:
     """The jobs whose last `most` runs, or more, all failed; runs that still go do not count.
 
-    Of copies to a remote one failure is enough: a person has to act.
+    Of copies to a remote one failure is enough: a person has to act. One without a word is that
+    of a run that was cut short, as by a stop of everything: of these it takes two.
     """
     found = []
     for name in names:
@@ -37,6 +40,8 @@ def failing_jobs(
         if failures >= (1 if copies else most):
             run = runs[0].run_id
             said = _said(instance, run)
+            if copies and failures < CUT_SHORT and not said:
+                continue
             found.append(
                 copy_failed(name, run, said)
                 if copies
@@ -73,7 +78,7 @@ def job_failed(
     """A job whose last runs failed; the last error of its series, or what the run said."""
     count = f"{failures} or more" if failures == COUNTED else str(failures)
     bad = [
-        f"{one.series}: {one.last_error}"
+        f"{one.series}: {brief(one.last_error or '')}"
         for one in metrics.values()
         if one.consecutive_errors and name.startswith(group_name(Series.parse(one.series)))
     ]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dccd_core.config import Config, ConfigError, environment, load_config
 from dccd_core.health import HealthMonitor
+from dccd_core.stream_status import CONFIG_UNUSED
 from dccd_streams.instance import AlreadyRunning, Shard
 from dccd_streams.manager import StreamManager
 from dccd_streams.web import WebServer
@@ -118,7 +119,7 @@ class Service:
             touched = self._manager.reload(config)
         except (ConfigError, ValueError) as error:
             log.error("the config file is not used, the old one stays:\n%s", error)
-            self._manager.problem = f"the config file is not used: {error}"
+            self._manager.problem = f"{CONFIG_UNUSED}{error}"
             return
         self._manager.problem = None
         log.info("the config file was read again; restarted: %s", ", ".join(touched) or "nothing")

@@ -95,7 +95,7 @@ class Task:
             time_step=self.job.time_step,
             running=not self.stopped,
             state=state,
-            problem=self.problem or "; ".join(problems) or None,
+            problem=self.problem or "; ".join(dict.fromkeys(problems)) or None,
             last_message=max(heard) * _MICROSECOND if heard else None,
             last_row=max(rows) * _MICROSECOND if rows else None,
             rows_today=sum(tally.rows_today for tally in tallies),

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from dccd_core.incidents import REMIND, Condition, Kind, Register, State, step
-from dccd_core.messages import digest, message
+from dccd_core.messages import brief, digest, message
 
 UI = "http://127.0.0.1:3000"
 
@@ -179,6 +179,11 @@ def test_what_an_exchange_says_cannot_mention_anybody(bad: str) -> None:
     [opened] = step(state, [condition], KINDS, 0.0)
     assert bad not in message(opened, UI, 0.0)
     assert "<" not in message(opened, UI, 0.0)
+
+
+def test_an_error_is_shown_without_the_question() -> None:
+    found = "2026: https://api.bybit.com/v5/market/kline?symbol=N&limit=1000: no connection: no?: x"
+    assert brief(found) == "2026: https://api.bybit.com/v5/market/kline: no connection: no?: x"
 
 
 def test_the_digest_says_whether_all_is_well() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from dccd_core.config import Config
 from dccd_core.incidents import Kind, State, step
-from dccd_core.observations import Observer, disk_condition
+from dccd_core.observations import Observer, config_condition, disk_condition
 from dccd_core.stream_status import ServiceStatus, StreamStatus, write_status
 
 NOW = 1_780_000_000.0
@@ -92,6 +92,15 @@ def test_nothing_is_said_of_streams_while_no_service_runs(tmp_path: Path) -> Non
 def test_a_problem_of_the_whole_service(tmp_path: Path) -> None:
     service(tmp_path, stream("live"), problem="the journal cannot be written: No space left")
     assert wrong(tmp_path) == [(Kind.SERVICE, "stream service", 60.0)]
+
+
+def test_a_config_file_that_the_service_cannot_use_is_no_trouble_of_the_service(
+    tmp_path: Path,
+) -> None:
+    service(tmp_path, stream("live"), problem="the config file is not used: config.yml:3: no")
+    found = observer(tmp_path).conditions([], NOW)
+    assert [(one.kind, one.text) for one in found] == [(Kind.CONFIG, "config.yml:3: no")]
+    assert found[0].key == config_condition("of Dagster's code").key, "told once"
 
 
 def test_a_stale_book_of_a_live_stream_is_told(tmp_path: Path) -> None:

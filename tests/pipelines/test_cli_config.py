@@ -81,7 +81,7 @@ def test_adds_several_pairs_after_one_flag_and_removes_them(dccd: Dccd, file: Pa
     assert said(dccd("add", *more)) == [
         f"binance/ohlc/1h/ADA-USDT added to {file}",
         f"binance/ohlc/1h/XRP-USDT added to {file}",
-        "A running Dagster sees it after 'Reload definitions' (Deployment page).",
+        "A running Dagster sees it after 'Reload' (Deployment page).",
     ]
     two = '[BTC/USDT, "ETH/USDT"'
     assert (

@@ -117,6 +117,22 @@ def test_a_copy_that_fails_is_told_of_at_once_in_its_own_words(
     assert "|offsite_nas_job>*\nrclone is not installed\n" in alert
 
 
+def test_a_copy_that_was_cut_short_is_not_the_remote_s_fault(
+    project: Project, slack: Slack
+) -> None:
+    config = write(project, slack)
+
+    @dg.job(name="offsite_nas_job")
+    def copies() -> None:
+        pass
+
+    with project.instance() as instance:
+        for expected in (0, 1):
+            instance.create_run_for_job(copies, status=dg.DagsterRunStatus.FAILURE)
+            Look(config, instance, ["offsite_nas_job"], [], 1.0).report()
+            assert len(slack.messages) == expected
+
+
 def test_a_failed_check_is_an_incident_until_it_passes(project: Project, slack: Slack) -> None:
     config = write(project, slack)
     keys = [dg.AssetCheckKey(asset_key(BTC), "quality")]

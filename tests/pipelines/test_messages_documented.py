@@ -20,13 +20,19 @@ from dccd_core.health import JobMetrics
 from dccd_core.incidents import REMIND, Condition, Kind
 from dccd_core.incidents import State as Incidents
 from dccd_core.models import SECOND, Series
-from dccd_core.observations import Observer, disk_condition, endings, gap_condition
+from dccd_core.observations import (
+    Observer,
+    config_condition,
+    disk_condition,
+    endings,
+    gap_condition,
+)
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.inventory import InventoryRow
 from dccd_core.store.schemas import Loss
 from dccd_core.stream_status import ServiceStatus, StreamStatus, write_status
 from dccd_pipelines.child import Child
-from dccd_pipelines.health_run import OURS, config_condition, daily_word
+from dccd_pipelines.health_run import OURS, daily_word
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.program_watch import Watch
 from dccd_pipelines.run_records import check_failed, copy_failed, job_failed
