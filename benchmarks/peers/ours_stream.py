@@ -1,4 +1,4 @@
-"""Ours: a stream of trades, from the socket to daily Parquet of a day that is closed."""
+"""Ours: a stream of trades, from the socket to daily Parquet."""
 
 import time
 from dataclasses import replace
@@ -14,7 +14,7 @@ from dccd_streams.manager import StreamManager
 
 
 def main() -> None:
-    """Record until the rows are there, stop, which folds them, and close the day as at midnight."""
+    """Record until the rows are there, then stop, which folds them; midnight comes afterwards."""
     given = arguments()
     pairs = [f"N{number:04}/USDT" for number in range(given["connections"])]
     # one connection for each pair
@@ -46,15 +46,16 @@ def main() -> None:
         time.sleep(0.5)  # asking is work too
     if not manager.stop(60):
         raise RuntimeError("not everything was flushed")
+    meter.__exit__(None, None, None)
     store = DataStore(Path(given["folder"]))
     series = [Series.parse(f"binance/trades/{pair.replace('/', '-')}") for pair in pairs]
-    for one in series:
-        for day in store.existing_periods(one):
-            store.close_period(one, day)
-    meter.__exit__(None, None, None)
+    with Meter() as midnight:
+        for one in series:
+            for day in store.existing_periods(one):
+                store.close_period(one, day)
     rows = sum(len(store.load(one)) for one in series)
     stored = sum(file.stat().st_size for file in Path(given["folder"]).rglob("*.parquet"))
-    meter.report(rows=rows, bytes=stored)
+    meter.report(rows=rows, bytes=stored, closing=midnight.cpu)
 
 
 main()
