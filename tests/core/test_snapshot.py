@@ -1,5 +1,6 @@
 """The order book of this moment, of every exchange, against the sandbox's truth."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -7,19 +8,12 @@ import pytest
 from dccd_core.config import Config, parse_config
 from dccd_core.exchanges import load, load_all
 from dccd_core.exchanges.base import UnknownSymbol
-from dccd_core.exchanges.trades import Depth
+from dccd_core.exchanges.trades import Book, Depth
 from dccd_core.snapshot import order_book
 from dccd_sandbox import Sandbox, Settings
 
-PAIRS = {
-    "bitmex": "BTC/USDT:PERP",
-    "binance_usdm": "BTC/USDT:PERP",
-    "kraken_futures": "BTC/USD:PERP",
-}
-
-
-def pair_of(exchange: str) -> str:
-    return PAIRS.get(exchange, "BTC/USDT")
+SYMBOLS = ("BTCUSDT:BTC:USDT:2024-01-01", "BTCUSD:BTC:USD:2024-01-01")
+PAIRS = ("BTC/USDT", "BTC/USD", "BTC/USDT:PERP", "BTC/USD:PERP")
 
 
 def configured(box: Sandbox, folder: Path, exchange: str) -> Config:
@@ -27,17 +21,24 @@ def configured(box: Sandbox, folder: Path, exchange: str) -> Config:
     url = "/".join([f"{box.url}/{exchange}", *base])
     text = (
         "settings: {data_path: data, timezone: UTC}\n"
-        f"histo_jobs: [{{exchange: {exchange}, span: 1h, pairs: [{pair_of(exchange)}]}}]\n"
+        f"histo_jobs: [{{exchange: {exchange}, span: 1h, pairs: [{', '.join(PAIRS)}]}}]\n"
         f"exchanges: {{{exchange}: {{rest_url: {url}}}}}\n"
     )
     return parse_config(text, folder / "config.yml")
 
 
+def first_book(config: Config, exchange: str) -> Book:
+    """Of the first of our pairs that the exchange lists."""
+    for pair in PAIRS:
+        with suppress(UnknownSymbol):
+            return order_book(config, exchange, pair, depth=7)
+    raise AssertionError(f"{exchange} lists none of {PAIRS}")
+
+
 @pytest.mark.parametrize("name", [n for n, one in load_all().items() if isinstance(one, Depth)])
 def test_the_best_levels_are_best_first_and_do_not_cross(name: str, tmp_path: Path) -> None:
-    with Sandbox(Settings()) as box:
-        config = configured(box, tmp_path, name)
-        book = order_book(config, name, pair_of(name), depth=7)
+    with Sandbox(Settings(symbols=SYMBOLS)) as box:
+        book = first_book(configured(box, tmp_path, name), name)
     bids, asks = [price for price, _ in book.bids], [price for price, _ in book.asks]
     assert len(bids) == len(asks) == 7
     assert bids == sorted(bids, reverse=True)

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import killed
 import polars as pl
 import pytest
+from payloads import names as names_of
 from payloads import payload
-from sandboxed import PAIRS, instruments_of, true_market
+from sandboxed import PAIRS, ask, instruments_of, true_market
 
 from dccd_core.collection import open_collector
 from dccd_core.config import parse_config
@@ -88,7 +89,8 @@ class Way:
         series, store = self.series(instrument, span), DataStore(self.folder)
         stored, truth = store.load(series), self.truth(instrument, span, wanted)
         assert len(truth) > 0
-        recorded = json.loads(bytes(payload(self.exchange.name, "candles_1h").expect))
+        file = names_of(self.exchange.name, "candles_*")[0]
+        recorded = json.loads(bytes(payload(self.exchange.name, file).expect))
         has = [value is not None for value in recorded[0]]
         names = [name for name, there in zip(stored.columns, has, strict=True) if there]
         assert stored.select(names).equals(truth.select(names))
@@ -208,6 +210,17 @@ def test_a_window_that_begins_before_the_listing(way: Way) -> None:
     assert [outcome.note[:14] for outcome in outcomes[:2]] == ["before listing"] * 2
     way.assert_whole(instrument, HOUR, wanted)
     assert DataStore(way.folder).read_listing(series) is not None
+
+
+def test_a_page_of_the_sandbox_can_be_spoilt(way: Way) -> None:
+    """Faults that take candles away pass by, without a word, where `Reply.candles` is not set."""
+    instrument, _ = first_and_last(way)
+    request = way.exchange.candles_request(instrument, HOUR, window("2026-05-31", "2026-06-01"))
+    clean = ask(way.box, way.exchange, request)
+    assert len(way.exchange.candles(clean, instrument, HOUR)) > 12
+    way.box.set_faults(Rule("empty", 1, f"/{way.exchange.name}", query=request.params))
+    spoilt = ask(way.box, way.exchange, request)
+    assert len(way.exchange.candles(spoilt, instrument, HOUR)) == 0
 
 
 def test_faults_of_every_kind_change_nothing(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
