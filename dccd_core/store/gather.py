@@ -18,7 +18,7 @@ from dccd_core.store.schemas import TABLES, Loss, empty_table, packed_table, tab
 
 DAMAGED = "the journal was damaged"
 # of books, whose objects a heap in pieces would keep
-_TABLE_ROWS = 2_000
+_TABLE_ROWS = 500
 _TABLE_TRADES = 20_000
 
 
