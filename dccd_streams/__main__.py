@@ -14,6 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from dccd_core.config import Config, ConfigError, environment, load_config
 from dccd_core.health import HealthMonitor
 from dccd_core.stream_status import CONFIG_UNUSED
@@ -31,6 +33,8 @@ _LOOK = 2.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the service until a signal ends it; its exit code."""
     options = _options(arguments)
+    # Arrow's own pool keeps pages from fold to fold; the C library gives them back
+    pa.set_memory_pool(pa.system_memory_pool())
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
