@@ -19,9 +19,8 @@ from dccd_streams.shared_reader import SharedReader
 
 CONNECT_SECONDS = 5.0
 _SEND_SECONDS = 5.0
-_ROOM = 64 << 10  # bytes of one read
-_READS = 64  # of one `receive`: TLS gives 16 kB at once, and the caller has other work too
-_ENOUGH = 256 << 10  # bytes that are held at most, about, before they are looked at
+_ROOM = 64 << 10  # bytes of one read; TLS gives 16 kB at most
+_ENOUGH = 256 << 10  # bytes that are read at once: the reader has other work too
 # Seconds from one message to the next between which the shared reader is the cheaper one.
 _FAST, _SLOW = 0.00005, 0.025
 
@@ -137,17 +136,22 @@ class SocketTransport:
 
     def _collect(self) -> bool:
         """Read what is there; whether it is enough. A fault is told after what came before it."""
-        sock, secure = self._socket, self._secure
+        sock, secure, read = self._socket, self._secure, 0
         if sock is None:
             return True
         try:
-            for _ in range(_READS):
+            while read < _ENOUGH:
                 piece = sock.recv(_ROOM)
                 if not piece:
                     self._end = "the server cut the connection"
                     return True
                 self._reader.feed(piece, time.time_ns() // 1_000)
-                if secure is None or not secure.pending():
+                read += len(piece)
+                if self._timeout:  # the next read would wait, but for the rest of a TLS record
+                    more = secure is not None and secure.pending() > 0
+                else:
+                    more = secure is not None or len(piece) == _ROOM
+                if not more:
                     break
         except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
             pass  # nothing came, or half a TLS record: the rest is read next time

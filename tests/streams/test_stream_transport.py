@@ -1,0 +1,90 @@
+"""The transport over a real socket, plain and TLS: how much a turn of the shared reader brings."""
+
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from websockets.frames import Frame, Opcode
+
+from dccd_streams.transport import SocketTransport
+
+MESSAGE = b"x" * 2_000
+MANY = 60
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """A server's side of TLS, its certificate made for this."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=localhost",
+    ]
+    subprocess.run(
+        [*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+@contextmanager
+def connected(transport: SocketTransport, server: ssl.SSLContext | None) -> Iterator[socket.socket]:
+    """The transport at one end of a connection whose handshakes are done; the other end."""
+    ours, theirs = socket.socketpair()
+    if server is None:
+        with closing(ours), closing(theirs):
+            transport._socket = ours
+            yield theirs
+        return
+    accepted: list[socket.socket] = []
+    thread = threading.Thread(
+        target=lambda: accepted.append(server.wrap_socket(theirs, server_side=True))
+    )
+    thread.start()
+    client = ssl.create_default_context()
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    with closing(client.wrap_socket(ours)) as wrapped:
+        thread.join()
+        transport._socket = transport._secure = wrapped
+        with closing(accepted[0]):
+            yield accepted[0]
+
+
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+def test_a_turn_reads_all_that_is_there(request: pytest.FixtureRequest, kind: str) -> None:
+    """TLS gives a record at a time: one for each turn would be less than an exchange sends."""
+    context = request.getfixturevalue("secure") if kind == "tls" else None
+    transport = SocketTransport()
+    with connected(transport, context) as server:
+        server.sendall(Frame(Opcode.TEXT, MESSAGE).serialize(mask=False) * MANY)
+        transport._wait_at_most(0)
+        transport._collect()
+        assert [frame.payload for frame in transport._messages()] == [MESSAGE] * MANY
+
+
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+def test_nothing_there_is_no_end(request: pytest.FixtureRequest, kind: str) -> None:
+    context = request.getfixturevalue("secure") if kind == "tls" else None
+    transport = SocketTransport()
+    with connected(transport, context) as server:
+        transport._wait_at_most(0)
+        assert not transport._collect()
+        server.sendall(Frame(Opcode.TEXT, b"later").serialize(mask=False))
+        assert [frame.payload for frame in transport.receive(60)] == [b"later"]
