@@ -361,7 +361,8 @@ class Whole:
             self.box.set_clock(self.box.now())
             self.run(1)
             self.box.set_clock(self.box.now(), frozen=True)
-        assert self.open_holes() == []
+        holes = self.open_holes()
+        assert holes == [], holes
         assert self.manager.stop(30)
 
     def open_holes(self) -> list[str]:
@@ -374,7 +375,7 @@ class Whole:
                 losses = place.store.lost(series, hole)
                 given_up = [Window(one.start, one.end) for one in losses if "; " in one.cause]
                 if subtract([hole], given_up):
-                    found.append(f"{series} {hole} {losses}")
+                    found.append(f"{series} {hole} of {window} {losses}")
         return found
 
 
