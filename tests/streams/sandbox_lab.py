@@ -331,8 +331,14 @@ class Whole:
     end: int = 0
 
     def wait_live(self) -> None:
+        """Until all is carried and trades have come: they are whole from the first one on."""
         wait(lambda: self.states() == {"live"}, "not all tasks are live", LONG)
+        wait(self.trades_came, "no trades of some exchange", LONG)
         self.begin = self.box.now() * 1_000
+
+    def trades_came(self) -> bool:
+        places = self.places.values()
+        return all(place.store.covered(place.series(Channel.TRADES)) for place in places)
 
     def states(self) -> set[str]:
         return {one.state for one in self.manager.statuses()}
