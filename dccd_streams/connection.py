@@ -21,8 +21,6 @@ from dccd_streams.transport import Disconnected, Refused, Transport
 
 log = logging.getLogger(__name__)
 
-_BATCH = 2_000  # frames that are decoded at once, for the sake of memory
-
 
 class Owner(Protocol):
     """Who a connection works for."""
@@ -85,7 +83,8 @@ class Connection:
         self._session: Session | None = None
         self._pacing = Pacing(1, 1.0)
         self._rotated = False
-        self._ping_due = 0.0
+        self._born = self._ping_due = 0.0
+        self._over: str | None = None
         self.thread = threading.Thread(target=self._run, name=f"stream-{name}", daemon=True)
 
     def post(self, work: Callable[[], None]) -> None:
@@ -193,41 +192,31 @@ class Connection:
         self._links.add(list(self._feeds))
 
     def _listen(self) -> str:
-        """Receive, and decode a few times a second; why it ended."""
-        tick, links = self._timing.tick, self._opened()
-        frames: list[Frame] = []
-        born = time.monotonic()
-        due, self._ping_due = born + tick, born
-        while not self._ending.is_set():
-            try:
-                frames += self._transport.receive(tick)
-            except Disconnected as error:
-                links.take(frames)
-                return str(error)
-            now = time.monotonic()
-            if now >= due or len(frames) >= _BATCH:
-                cause = links.take(frames) or links.check(now) or self._look_after(now, born)
-                frames, due = [], now + tick
-                if cause:
-                    return cause
-            self._send_due()
-        links.take(frames)
-        return self._cause
+        """Listen, and say what is to be said; why it ended."""
+        self._born = self._ping_due = time.monotonic()
+        self._over = None
+        while self._over is None and not self._ending.is_set():
+            while (message := self._pacing.due()) is not None:
+                self._transport.send(message)
+            self._transport.listen(self._take, self._timing.tick)
+        return self._over or self._cause
 
-    def _look_after(self, now: float, born: float) -> str | None:
+    def _take(self, frames: list[Frame]) -> bool:
+        """Decode what came and see to what is due; whether to go on listening."""
+        links, now = self._opened(), time.monotonic()
+        self._over = links.take(frames) or links.check(now) or self._look_after(now)
+        return not (self._over or self._ending.is_set() or self._pacing.waiting)
+
+    def _look_after(self, now: float) -> str | None:
         """What is to be done now and then; why the connection must end, if it must."""
         self._ping(now)
-        self._rotate_in_time(now - born)
+        self._rotate_in_time(now - self._born)
         self._do_work()
         if self._links is not None and self._links.all_live():
             self.ready.set()
         if not self._owner.may_write():
             return "there is no room to write"
         return None if self._feeds else "no feed is left"
-
-    def _send_due(self) -> None:
-        while (message := self._pacing.due()) is not None:
-            self._transport.send(message)
 
     def _ping(self, now: float) -> None:
         """Send the exchange's own ping if it is time."""

@@ -9,36 +9,43 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-_NAP = 0.025  # the time of receipt is late by so much at most
+# Seconds between two reads: the time of receipt is late by so much at most.
+_NAP, _LONGEST_NAP = 0.025, 0.1
+_READS = 400.0  # a second, of all connections: a read costs as much as several messages
 
 
 @dataclass(slots=True, eq=False)
 class _Loan:
     collect: Callable[[], bool]
-    until: float
+    turn: Callable[[], bool]
+    every: float
+    due: float
+    full: bool = False
     error: Exception | None = None
     over: threading.Event = field(default_factory=threading.Event)
 
 
 class SharedReader:
-    """Reads what is lent to it, every few milliseconds, in a thread of its own.
+    """Reads what is lent to it, and gives each its turns, in a thread of its own.
 
-    What is lent is a function that reads what is there, without waiting, and says whether that is
-    enough. It is called by one thread at a time: until `read` returns, the lender leaves it alone.
+    Two functions are lent, called by one thread at a time: until `read` returns, the lender leaves
+    them alone. `collect` reads what is there, without waiting, and says whether that is enough for
+    a turn. `turn` deals with what was read and says whether to go on. A `closed` reader takes none.
     """
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._new: list[_Loan] = []
-        self._closed = False
+        self.closed = False
         self._thread = threading.Thread(target=self._run, name="stream-read", daemon=True)
         self._thread.start()
 
-    def read(self, collect: Callable[[], bool], seconds: float) -> None:
-        """Sleep while it is read, for so long, or until that was enough. Raises what it raises."""
-        loan = _Loan(collect, time.monotonic() + seconds)
+    def read(self, collect: Callable[[], bool], turn: Callable[[], bool], every: float) -> None:
+        """Sleep while it is read, with a turn every so many seconds and when there is enough, until
+        a turn says that it is over. Raises what they raise; nothing once the reader is closed."""
+        loan = _Loan(collect, turn, every, _next_beat(every))
         with self._condition:
-            if self._closed:
+            if self.closed:
                 return
             self._new.append(loan)
             self._condition.notify()
@@ -49,7 +56,7 @@ class SharedReader:
     def close(self) -> None:
         """Give back what is lent, and end the thread."""
         with self._condition:
-            self._closed = True
+            self.closed = True
             self._condition.notify()
         self._thread.join()
 
@@ -57,27 +64,48 @@ class SharedReader:
         loans: list[_Loan] = []
         while True:
             with self._condition:
-                while not (loans or self._new or self._closed):
+                while not (loans or self._new or self.closed):
                     self._condition.wait()
                 loans += self._new
                 self._new = []
-                closed = self._closed
-            now = time.monotonic()
-            over = [loan for loan in loans if _read(loan) or now >= loan.until or closed]
-            # only now: whoever wakes wants the interpreter
-            for loan in over:
-                loan.over.set()
+                closed = self.closed
             if closed:
+                for loan in loans:
+                    loan.over.set()
                 return
-            if over:
-                loans = [loan for loan in loans if loan not in over]
-            time.sleep(_NAP)
+            until = time.monotonic() + min(_LONGEST_NAP, max(_NAP, len(loans) / _READS))
+            self._collect(loans)
+            self._give_turns(loans, until)
+            loans = [loan for loan in loans if not loan.over.is_set()]
+            time.sleep(max(0.0, until - time.monotonic()))
+
+    def _collect(self, loans: list[_Loan]) -> None:
+        for loan in loans:
+            try:
+                loan.full = loan.collect()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is its owner's business
+                loan.error = error
+                loan.over.set()
+
+    def _give_turns(self, loans: list[_Loan], until: float) -> None:
+        """Give the turns that are due, the oldest first, as long as there is time: the others wait,
+        for all are to be read again."""
+        now = time.monotonic()
+        due = [loan for loan in loans if loan.full or loan.due <= now]
+        for loan in sorted(due, key=lambda loan: loan.due):
+            if loan.over.is_set():
+                continue
+            try:
+                again = loan.turn()
+            except Exception as error:  # noqa: BLE001 - see above
+                loan.error, again = error, False
+            loan.due = _next_beat(loan.every)
+            if not again:
+                loan.over.set()
+            if time.monotonic() > until:
+                return
 
 
-def _read(loan: _Loan) -> bool:
-    """Read what is there; whether the loan is over."""
-    try:
-        return loan.collect()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is its owner's business
-        loan.error = error
-        return True
+def _next_beat(every: float) -> float:
+    """All have their turns at one time: they use the same code, which is fast while it is hot."""
+    return (time.monotonic() // every + 1) * every

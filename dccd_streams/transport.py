@@ -8,6 +8,7 @@ one but often, a thread that all connections share reads them.
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -46,9 +47,10 @@ class Transport(Protocol):
     def send(self, message: bytes) -> None:
         """Send one text message, an empty one as a ping frame; Disconnected if it cannot be."""
 
-    def receive(self, timeout: float) -> list[Frame]:
-        """What has come, waiting up to `timeout` seconds for the first, or for more while they come
-        one by one; Disconnected at the end."""
+    def listen(self, take: Callable[[list[Frame]], bool], every: float) -> None:
+        """Hand over what has come, every so many seconds, even if it is nothing, sooner if it is
+        much, until `take` says that this is enough; any thread calls it. Disconnected at the end,
+        after what came before it."""
 
     def close(self) -> None:
         """End the connection; again is allowed."""
@@ -105,24 +107,49 @@ class SocketTransport:
         except (OSError, websocket.WebSocketException) as error:
             raise Disconnected(f"cannot send: {_plain(error)}") from error
 
-    def receive(self, timeout: float) -> list[Frame]:
-        """The messages that have come, each with the time of receipt of its last byte."""
-        self._raise_end()
-        if self._shared is not None and _FAST < self._pause < _SLOW:
-            self._wait_at_most(0)
-            self._shared.read(self._collect, timeout)
-        else:
-            self._wait_at_most(timeout)
-            self._collect()
-        found = self._messages()
-        while self._reader.pings and self._end is None:
-            self._pong(self._reader.pings.pop(0))
-        if not found:
+    def listen(self, take: Callable[[list[Frame]], bool], every: float) -> None:
+        """Hand over the messages that come, each with the time of receipt of its last byte."""
+        more, shared = True, self._shared_now()
+
+        def turn() -> bool:
+            nonlocal more
+            found = self._messages()
+            now = time.monotonic()
+            self._pause = (now - self._received) / max(1, len(found))
+            self._received = now
+            more = take(found)
+            to_do = self._end is not None or self._reader.pings or self._shared_now() is not shared
+            return more and not to_do
+
+        while more:
             self._raise_end()
-        now = time.monotonic()
-        self._pause = (now - self._received) / max(1, len(found))
-        self._received = now
-        return found
+            shared = self._shared_now()
+            if shared is None:
+                self._read_alone(turn, every)
+            else:
+                self._wait_at_most(0)
+                shared.read(self._collect, turn, every)
+            while self._reader.pings and self._end is None:
+                self._pong(self._reader.pings.pop(0))
+
+    def _shared_now(self) -> SharedReader | None:
+        """The shared reader while that is the cheaper way."""
+        shared = self._shared
+        if shared is None or shared.closed or not _FAST < self._pause < _SLOW:
+            return None
+        return shared
+
+    def _read_alone(self, turn: Callable[[], bool], every: float) -> None:
+        """Read in our own thread, until a turn says that something else is to be done."""
+        self._wait_at_most(every)
+        due = time.monotonic() + every
+        while True:
+            enough = self._collect()
+            now = time.monotonic()
+            if enough or now >= due:
+                due = now + every
+                if not turn():
+                    return
 
     def _raise_end(self) -> None:
         if self._end is not None:
@@ -135,7 +162,7 @@ class SocketTransport:
             self._end = str(error)  # what was read with the ping is handed on first
 
     def _collect(self) -> bool:
-        """Read what is there; whether it is enough. A fault is told after what came before it."""
+        """Read what is there; whether that is enough for a turn. A fault is told after it."""
         sock, secure, read = self._socket, self._secure, 0
         if sock is None:
             return True

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from dccd_core.exchanges.base import Answer, Candles, Limits
 from dccd_core.exchanges.binance import Binance
+from dccd_core.exchanges.live import Frame
 from dccd_core.history import Collector, Outcome, Progress
 from dccd_core.limits import Limiter
 from dccd_core.models import SECOND, Channel, Series, Symbol, Window
@@ -25,6 +26,7 @@ from dccd_core.rest import RestClient, Retries
 from dccd_core.store.datastore import DataStore, as_time
 from dccd_core.store.schemas import candles_table
 from dccd_sandbox import Sandbox
+from dccd_streams.transport import Transport
 
 NOW = "2026-06-01T12:34:30Z"
 PLENTY = Limits(weight=1e9, seconds=1, burst=1e9, page=1_000)
@@ -152,3 +154,15 @@ def assert_sound(data: Path) -> None:
 def failed_windows(outcomes: Iterable[Outcome]) -> list[Window]:
     """The windows that outcomes name as failed."""
     return [bad for outcome in outcomes for bad, _ in outcome.failed]
+
+
+def next_heard(transport: Transport) -> list[Frame]:
+    """What comes next over a connection."""
+    found: list[Frame] = []
+
+    def take(frames: list[Frame]) -> bool:
+        found.extend(frames)
+        return not found
+
+    transport.listen(take, 0.1)
+    return found

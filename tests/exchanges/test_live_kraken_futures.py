@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+from helpers import next_heard
 from recorded import frames, heard, kept, lines, needs_captures
 
 from dccd_core.exchanges.base import Instrument
@@ -66,8 +67,8 @@ def test_the_ping_is_a_frame_and_no_text() -> None:
     ping = KrakenFutures().session().ping()
     with Sandbox(Settings()) as box, closing(SocketTransport()) as transport:
         transport.connect(f"{box.ws_url}/kraken_futures/ws/v1", None)
-        assert b"info" in transport.receive(10)[0].payload
+        assert b"info" in next_heard(transport)[0].payload
         transport.send(ping or b"")
         transport.send(b"{")
-        answers = [frame for _ in range(3) for frame in transport.receive(0.5)]  # one read: a pong
+        answers = next_heard(transport)
         assert [b"Json Error" in answer.payload for answer in answers] == [True]

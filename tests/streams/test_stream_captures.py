@@ -5,7 +5,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -172,14 +172,13 @@ def heard(url: str, name: str, instruments: list[Instrument], moments: list[int]
     feeds, then = (Channel.TRADES, Channel.BOOK), iter(moments)
     session.subscribe([Subscription(one, feed, depth=100) for one in instruments for feed in feeds])
     transport.connect(url, None)
-    try:
-        while True:
-            frames = transport.receive(1.0)
-            session.read_all([Frame(one.payload, next(then)) for one in frames], inbox)
-    except Disconnected as end:
-        assert "closed with code 1000" in str(end)  # noqa: PT017 - it ends so, it always raises
-    finally:
-        transport.close()
+
+    def take(frames: list[Frame]) -> bool:
+        session.read_all([Frame(one.payload, next(then)) for one in frames], inbox)
+        return True
+
+    with closing(transport), pytest.raises(Disconnected, match="closed with code 1000"):
+        transport.listen(take, 0.25)
     return inbox
 
 

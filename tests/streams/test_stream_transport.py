@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+from helpers import next_heard
 from websockets.frames import Frame, Opcode
 
 from dccd_streams.transport import SocketTransport
@@ -87,4 +88,4 @@ def test_nothing_there_is_no_end(request: pytest.FixtureRequest, kind: str) -> N
         transport._wait_at_most(0)
         assert not transport._collect()
         server.sendall(Frame(Opcode.TEXT, b"later").serialize(mask=False))
-        assert [frame.payload for frame in transport.receive(60)] == [b"later"]
+        assert [frame.payload for frame in next_heard(transport)] == [b"later"]
