@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -16,15 +17,30 @@ from dccd_streams.trade_feed import TradeFeed
 log = logging.getLogger(__name__)
 
 
-def close_day(store: DataStore, written: Iterable[tuple[Feed, Series]], day: str) -> None:
-    """Fold each series' day into one file, and look for trades that are missing."""
+_BACK = timedelta(days=6)
+
+
+def close_days(store: DataStore, written: Iterable[tuple[Feed, Series]], last: str) -> None:
+    """Fold each day up to the last into one file, and look for trades that are missing.
+
+    A week back: the service may not have run at the end of a day, or rows came late. What is closed
+    is left as it is.
+    """
+    first = (date.fromisoformat(last) - _BACK).isoformat()
     for feed, series in written:
-        try:
-            store.close_period(series, day)
-            if series.channel is Channel.TRADES and isinstance(feed, TradeFeed):
-                _fill_holes(store, feed, series, day)
-        except (OSError, SchemaError, UnreadableError, ValueError) as error:
-            log.error("%s %s: not closed: %s", series, day, error)
+        for day in store.existing_periods(series):
+            if first <= day <= last:
+                _close(store, feed, series, day)
+
+
+def _close(store: DataStore, feed: Feed, series: Series, day: str) -> None:
+    try:
+        merged = store.close_period(series, day)
+        news = merged is not None and merged.written
+        if news and series.channel is Channel.TRADES and isinstance(feed, TradeFeed):
+            _fill_holes(store, feed, series, day)
+    except (OSError, SchemaError, UnreadableError, ValueError) as error:
+        log.error("%s %s: not closed: %s", series, day, error)
 
 
 def _fill_holes(store: DataStore, feed: TradeFeed, series: Series, day: str) -> None:

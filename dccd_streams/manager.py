@@ -19,7 +19,7 @@ from dccd_core.health import HealthMonitor
 from dccd_core.models import Channel
 from dccd_core.store.datastore import DataStore
 from dccd_core.stream_status import ServiceStatus, StreamStatus, this_host, write_status
-from dccd_streams.day_end import close_day
+from dccd_streams.day_end import close_days
 from dccd_streams.feed import Feed
 from dccd_streams.instance import Instance, Shard, ShardStore
 from dccd_streams.recorder import Recorder
@@ -215,7 +215,7 @@ class StreamManager:
     def _day_closed(self, day: str) -> None:
         roster = self._roster
         if roster is not None:
-            close_day(self._store, roster.written(), day)
+            close_days(self._store, roster.written(), day)
 
     # --- status --------------------------------------------------------------------------------
 

@@ -26,8 +26,8 @@ _RETRY = 5.0
 class Recorder:
     """The journal's writer and its two threads: the tick, and the fold beside it.
 
-    `failed` is set if a thread has ended that must not. `day_closed` is called with each UTC day
-    after the fold that ends it.
+    `failed` is set if a thread has ended that must not. `day_closed` is called with the last UTC
+    day that is over, after the fold that ends it.
     """
 
     def __init__(
@@ -179,18 +179,18 @@ class Recorder:
             if folded.failed
             else None
         )
-        self._close_day()
+        self._close_days()
 
-    def _close_day(self) -> None:
-        """Close the day that has ended, once; a clock that is set back closes none.
+    def _close_days(self) -> None:
+        """Close what is over when a day has ended, once; a clock that is set back closes nothing.
 
         Not before the streams are there, who are asked what belongs to it.
         """
         day = _today(self._timing.day_grace)
         if self.ready.is_set() and day != self._day:
-            closed, self._day = self._day, day
-            if day > closed:
-                self._day_closed(closed)
+            later, self._day = day > self._day, day
+            if later:
+                self._day_closed(_today(self._timing.day_grace + DAY))
 
 
 def _today(grace: float = 0.0) -> str:

@@ -25,9 +25,10 @@ _ENCODINGS = {
 _DICTIONARIES = ("amount", "side")
 # about a month of 1 m candles: a reader of one day skips the rest of the year
 _ROW_GROUP = 50_000
-# A day that is over is written once and kept for years: a tenth smaller, for twice the time.
+# A day that is over is written once and kept for years: a sixth smaller, for a µs more a row.
 _CLOSED_ROW_GROUP = 200_000
 _LEVEL, _CLOSED_LEVEL = 3, 9
+_HARDER = {"time": 15, "price": 15}  # those that gain by it, of one number a row
 
 
 def write_table(
@@ -42,7 +43,7 @@ def write_table(
             temporary,
             table.schema,
             compression="zstd",
-            compression_level=_CLOSED_LEVEL if closed else _LEVEL,
+            compression_level=_levels(table.schema) if closed else _LEVEL,
             use_dictionary=[name for name in _DICTIONARIES if name in table.column_names],
             column_encoding={k: v for k, v in _ENCODINGS.items() if k in table.column_names},
             write_page_checksum=True,
@@ -52,6 +53,13 @@ def write_table(
             writer.write_table(table, row_group_size=_CLOSED_ROW_GROUP if closed else _ROW_GROUP)
             writer.add_key_value_metadata(key_values)
     return path.stat().st_size
+
+
+def _levels(schema: pa.Schema) -> dict[str, int]:
+    """How hard the columns of a closed day are pressed, by their paths in the file."""
+    lists = {field.name: pa.types.is_list(field.type) for field in schema}
+    paths = {name: f"{name}.list.element" if many else name for name, many in lists.items()}
+    return {path: _HARDER.get(name, _CLOSED_LEVEL) for name, path in paths.items()}
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -14,7 +14,7 @@ from dccd_core.store.datastore import DataStore
 from dccd_core.store.fold import fold
 from dccd_core.store.journal import JournalWriter
 from dccd_streams import recorder
-from dccd_streams.day_end import close_day
+from dccd_streams.day_end import close_days
 from dccd_streams.heal_plan import Hole
 from dccd_streams.recorder import Recorder
 from dccd_streams.trade_feed import TradeFeed
@@ -23,7 +23,7 @@ MARKET = Instrument(Symbol("BTC", "USD"), "BTC-USD", trading=True)
 SERIES = Series("fake", Channel.TRADES, MARKET.symbol)
 
 
-def test_each_day_is_closed_once_also_when_the_clock_jumps(
+def test_days_are_closed_once_also_when_the_clock_jumps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, closed = [datetime(2026, 3, 1, 0, 1, tzinfo=UTC)], list[str]()
@@ -42,7 +42,7 @@ def test_each_day_is_closed_once_also_when_the_clock_jumps(
         ("2026-03-01T00:01", "2026-02-27"),  # left by an earlier run
         ("2026-03-01T00:03", "2026-02-28"),  # after the time that late trades have
         ("2026-03-01T23:59", None),
-        ("2031-01-01T12:00", "2026-03-01"),
+        ("2031-01-01T12:00", "2030-12-31"),
         ("2026-03-01T23:59", None),  # set right again
         ("2026-03-02T00:01", None),
         ("2026-03-02T00:03", "2026-03-01"),
@@ -56,9 +56,8 @@ def test_each_day_is_closed_once_also_when_the_clock_jumps(
     made.journal.close()
 
 
-def test_what_lacks_between_the_ids_of_a_day_is_fetched(tmp_path: Path) -> None:
-    store, holes = DataStore(tmp_path), list[Hole]()
-    journal = JournalWriter(store.journal)
+def recording(journal: JournalWriter, holes: list[Hole]) -> TradeFeed:
+    """A feed whose holes are noted."""
     feed = TradeFeed(
         Subscription(MARKET, Channel.TRADES),
         journal,
@@ -68,14 +67,47 @@ def test_what_lacks_between_the_ids_of_a_day_is_fetched(tmp_path: Path) -> None:
         settle=0.1,
     )
     feed.record = SERIES
+    return feed
+
+
+def store_trade(store: DataStore, journal: JournalWriter, moment: int, number: int) -> None:
+    """Record one trade, and fold it into its day's file."""
+    trade = Trade(moment, moment, str(number), 1.0, 1.0, True)
+    journal.append_trades(SERIES, [trade])
+    journal.sync()
+    journal.rotate()
+    assert not fold(store).failed
+
+
+def test_days_that_nobody_closed_are_closed_later(tmp_path: Path) -> None:
+    store = DataStore(tmp_path)
+    journal = JournalWriter(store.journal)
+    feed = recording(journal, [])
+    days = ["2026-02-20", "2026-02-25", "2026-02-27", "2026-03-01", "2026-03-02"]
+    for number, day in enumerate(days):
+        noon = int(datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp()) * SECOND
+        store_trade(store, journal, noon, 2 * number)
+        store_trade(store, journal, noon + 1, 2 * number + 1)
+    tails = {path.name[:10] for path in store.folder(SERIES).glob("*.tail.parquet")}
+    assert tails == set(days)
+    close_days(store, [(feed, SERIES)], "2026-03-01")
+    tails = {path.name[:10] for path in store.folder(SERIES).glob("*.tail.parquet")}
+    assert tails == {"2026-02-20", "2026-03-02"}, "more than a week ago, and not over"
+    files = {path: path.stat().st_mtime_ns for path in store.folder(SERIES).glob("*.parquet")}
+    close_days(store, [(feed, SERIES)], "2026-03-01")
+    again = {path: path.stat().st_mtime_ns for path in store.folder(SERIES).glob("*.parquet")}
+    assert again == files
+    journal.close()
+
+
+def test_what_lacks_between_the_ids_of_a_day_is_fetched(tmp_path: Path) -> None:
+    store, holes = DataStore(tmp_path), list[Hole]()
+    journal = JournalWriter(store.journal)
+    feed = recording(journal, holes)
     start = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp()) * SECOND
     for number in (1, 2, 5, 6):
-        trade = Trade(start + number * SECOND, start, str(number), 1.0, 1.0, True)
-        journal.append_trades(SERIES, [trade])
-        journal.sync()
-        journal.rotate()
-        assert not fold(store).failed
-    close_day(store, [(feed, SERIES)], "2026-03-01")
+        store_trade(store, journal, start + number * SECOND, number)
+    close_days(store, [(feed, SERIES)], "2026-03-01")
     assert [path.name for path in store.folder(SERIES).glob("*.parquet")] == ["2026-03-01.parquet"]
     hole = Hole(start + 2 * SECOND, start + 5 * SECOND + 1, "trades 3 to 4 are missing")
     assert holes == [hole]
