@@ -51,7 +51,9 @@ class FrameReader:
         try:
             while self.closed is None and end - start >= 2:
                 first, size, head = data[start], data[start + 1], start + 2
-                if size > 125:
+                if size == 126 and end - start > 3:
+                    size, head = data[head] << 8 | data[start + 3], start + 4
+                elif size > 125:
                     head += 2 if size == 126 else _more(size)
                     size = int.from_bytes(data[start + 2 : head])  # too small if cut: still no more
                 stop = head + size
