@@ -1,10 +1,10 @@
 """What does a trade cost, from the socket to durable daily Parquet?
 
 All clients read the same messages of one local server. Saturated: as fast as they are read. Paced:
-2,000 a second over all connections, for half a minute. cryptofeed stores through a callback that is
-not crash safe. The bytes are of the sandbox's market, whose amounts are never round, and of a day
-that is closed, which costs us something once a day; those of more usual trades are measured by
-parquet_trades.py.
+2,000 a second over all connections, each at its own time, for half a minute. cryptofeed stores
+through a callback that is not crash safe. The bytes are of the sandbox's market, whose amounts are
+never round, and of a day that is closed, which costs us something once a day; those of more usual
+trades are measured by parquet_trades.py.
 """
 
 import sys

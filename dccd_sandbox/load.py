@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from dccd_sandbox.frames import text_frame
 from dccd_sandbox.sockets import WebSocket
@@ -11,7 +12,6 @@ from dccd_sandbox.stream import DATA
 
 _STEP_MS = 100
 _SETTLED = 0.5
-_BATCH_SECONDS = 0.005
 _AT_ONCE = 500
 _EMPTY_STEPS = 10_000_000
 
@@ -20,8 +20,9 @@ _EMPTY_STEPS = 10_000_000
 class Load:
     """Messages to send over `connections` of an exchange, `messages` in all.
 
-    rate: messages a second over all connections, None for as many as are read. They begin half a
-    second after the last of the connections has subscribed; until then all are silent.
+    rate: messages a second over all connections, each at its own time as in real life; None for as
+    many as are read. They begin half a second after the last of the connections has subscribed;
+    until then all are silent.
     """
 
     exchange: str
@@ -94,7 +95,10 @@ class Pump:
         ]
         self.began = time.time()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._pump(*one)) for one in built]
+        if self.load.rate is None:
+            self._tasks = [loop.create_task(self._flood(*one)) for one in built]
+        else:
+            self._tasks = [loop.create_task(self._pace(built, self.load.rate))]
 
     def _built(self, socket: WebSocket, share: int) -> list[bytes]:
         """The first messages of the market's data since the start."""
@@ -106,21 +110,31 @@ class Pump:
             found += [text_frame(one.text) for one in socket.stream.due(now) if one.kind in DATA]
         return found[:share]
 
-    async def _pump(self, socket: WebSocket, messages: list[bytes]) -> None:
-        rate = None if self.load.rate is None else self.load.rate / len(self._sockets)
-        began, at = time.monotonic(), 0
+    async def _flood(self, socket: WebSocket, messages: list[bytes]) -> None:
+        at = 0
         while at < len(messages) and await socket.writable():
-            if rate is None:
-                upto = at + _AT_ONCE
-            else:
-                await asyncio.sleep(_BATCH_SECONDS)
-                upto = int((time.monotonic() - began) * rate)
-            data = b"".join(messages[at:upto])
-            self.sent += len(messages[at:upto])
-            self.bytes += len(data)
-            at = max(upto, at)
-            if data:
-                socket.write(data)
+            upto = min(at + _AT_ONCE, len(messages))
+            self._sent(socket, b"".join(messages[at:upto]), upto - at)
+            at = upto
             await asyncio.sleep(0)
+
+    async def _pace(self, built: list[tuple[WebSocket, list[bytes]]], rate: float) -> None:
+        """Each message at its own time, by its own write, on one connection after the other."""
+        turns = zip_longest(*(messages for _, messages in built))
+        began, number = time.monotonic(), 0
+        for turn in turns:
+            for (socket, _), message in zip(built, turn, strict=True):
+                if message is None:
+                    continue
+                ahead = number / rate - (time.monotonic() - began)
+                if ahead > 0:
+                    await asyncio.sleep(ahead)
+                self._sent(socket, message, 1)
+                number += 1
+
+    def _sent(self, socket: WebSocket, data: bytes, messages: int) -> None:
+        socket.write(data)
+        self.sent += messages
+        self.bytes += len(data)
         if self.sent >= self.load.messages:
             self.ended = time.time()
