@@ -129,7 +129,7 @@ def _store(store: DataStore, gathered: Gathered) -> Iterator[Stored]:
 
 def _pieces(gathered: Gathered) -> dict[str, _Piece]:
     """By day: rows, what is covered and what is lost."""
-    series, table = gathered.series, gathered.table()
+    series, table = gathered.series, gathered.unsorted()
     tables = by_period(series, table)
     periods = {period: _Piece(rows, [], []) for period, rows in tables.items()}
     covered = union(gathered.covered)

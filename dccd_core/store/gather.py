@@ -14,7 +14,14 @@ from dccd_core.store.frames import Frame, Hole
 from dccd_core.store.journal import Damage, journals, read_segment, segments
 from dccd_core.store.packed import PackedTrades
 from dccd_core.store.rows import arrange
-from dccd_core.store.schemas import TABLES, Loss, empty_table, packed_table, table_times
+from dccd_core.store.schemas import (
+    TABLES,
+    Loss,
+    array,
+    empty_table,
+    packed_table,
+    table_times,
+)
 
 DAMAGED = "the journal was damaged"
 # of books, whose objects a heap in pieces would keep
@@ -73,9 +80,12 @@ class Gathered:
 
     def table(self) -> pa.Table:
         """The rows, sorted, each once."""
+        return arrange(self.series.channel, self.unsorted())
+
+    def unsorted(self) -> pa.Table:
+        """The rows as they came."""
         self._flush()
-        empty = empty_table(self.series.channel)
-        return arrange(self.series.channel, pa.concat_tables([empty, *self._tables]))
+        return pa.concat_tables([empty_table(self.series.channel), *self._tables])
 
     def _flush(self) -> None:
         """Rows take a tenth of the memory as a table."""
@@ -154,8 +164,11 @@ class JournalReader:
 
 
 def by_period(series: Series, table: pa.Table) -> dict[str, pa.Table]:
-    """Rows in order of time as tables of each period."""
+    """Rows as tables of each period, inside it in their order."""
     days = table_times(table) // (DAY * SECOND)
+    if (np.diff(days) < 0).any():
+        order = np.argsort(days, kind="stable")
+        table, days = table.take(array(order)), days[order]
     firsts = np.flatnonzero(np.diff(days, prepend=-1)).tolist()
     return {
         series.period(int(days[first]) * DAY * SECOND): table.slice(first, end - first)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from dccd_core.models import Channel, Series, Window
 from dccd_core.store import files
 from dccd_core.store.footer import Footer, ledger, make_footer, read_footer, still_lost
-from dccd_core.store.rows import News, arrange, combine, compared, margin, news
+from dccd_core.store.rows import News, alone, arrange, combine, compared, margin, news
 from dccd_core.store.schemas import Loss, frozen, table_times
 
 TAIL_ROWS = 1_500
@@ -200,7 +200,7 @@ class Period:
         into_tail = bool(fresh and not batch.close and self._fits_tail(fresh, tail, parts[0]))
         touched = parts[1:] if into_tail else parts
         old = tail if into_tail else pa.concat_tables([*(p.read() for p in parts[:1]), tail])
-        found = combine(self.series.channel, old, new)
+        found = combine(self.series.channel, old, new) if parts else alone(new)
         state = [(part.rows, part.footer) for part in parts]
         footers = [footer for _, footer in state]
         before, after = ledger(footers), ledger(footers, batch.covered, batch.lost)

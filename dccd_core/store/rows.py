@@ -78,6 +78,11 @@ def arrange(channel: Channel, rows: pa.Table) -> pa.Table:
     return combine(channel, rows.slice(0, 0), rows).table
 
 
+def alone(new: pa.Table) -> Combined:
+    """Arranged rows with nothing to combine them with."""
+    return Combined(new, new.num_rows, 0, changed=new.num_rows > 0)
+
+
 def combine(channel: Channel, old: pa.Table, new: pa.Table) -> Combined:
     """Two tables as one, sorted; `old` is sorted and has each row once, `new` comes later.
 
