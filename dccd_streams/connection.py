@@ -83,7 +83,7 @@ class Connection:
         self._session: Session | None = None
         self._pacing = Pacing(1, 1.0)
         self._rotated = False
-        self._born = self._ping_due = 0.0
+        self._born = self._seen_to = self._ping_due = 0.0
         self._over: str | None = None
         self.thread = threading.Thread(target=self._run, name=f"stream-{name}", daemon=True)
 
@@ -108,6 +108,11 @@ class Connection:
     def ended(self) -> bool:
         """Whether it was told to end."""
         return self._ending.is_set()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it is connected and nothing is done for it: it cannot even tell of silence."""
+        return self.connected and time.monotonic() - self._seen_to > self._timing.down
 
     def begin_book(self, link: Link, found: Book | None, received: int) -> None:
         """In its thread: a book was fetched for a link."""
@@ -182,6 +187,7 @@ class Connection:
             return self._cause
 
     def _begin(self) -> None:
+        self._seen_to = time.monotonic()
         self.connected, self.problem = True, None
         self.connects += 1
         limits = self._owner.live.live_limits
@@ -204,6 +210,7 @@ class Connection:
     def _take(self, frames: list[Frame]) -> bool:
         """Decode what came and see to what is due; whether to go on listening."""
         links, now = self._opened(), time.monotonic()
+        self._seen_to = now
         self._over = links.take(frames) or links.check(now) or self._look_after(now)
         return not (self._over or self._ending.is_set() or self._pacing.waiting)
 

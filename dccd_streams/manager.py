@@ -245,6 +245,8 @@ class StreamManager:
         problems = [self.problem]
         if recorder is not None:
             problems += [recorder.disk_problem, recorder.fold_problem]
+        if (roster := self._roster) is not None:
+            problems += roster.hanging()
         return ServiceStatus(
             pid=os.getpid(),
             host=this_host(),

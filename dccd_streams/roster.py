@@ -63,6 +63,17 @@ class Roster:
         """Every series that is written, with its feed."""
         return [(feed, series) for feed in self.feeds() for series in feed.series]
 
+    def hanging(self) -> list[str]:
+        """A sentence for each connection that is not seen to."""
+        with self._lock:
+            venues = list(self._venues.values())
+        return [
+            f"{connection.name} hangs: nothing has been done for it for {self._timing.down:g} s"
+            for venue in venues
+            for connection in venue.connections()
+            if connection.hangs
+        ]
+
     def attach(self, task: Task) -> None:
         """Look its market up, in the background, and begin to write."""
         venue = self._venue(task.job.exchange)

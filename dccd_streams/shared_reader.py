@@ -1,7 +1,7 @@
 """Reads for connections whose threads sleep: one wake-up for all of them.
 
-A wake-up costs more than a message. Where messages come often but not at once, each connection's
-own thread would be woken for every few of them, and all of them would wait for each other.
+A wake-up costs more than a message. Where messages come often, each connection's own thread would
+be woken for every few of them, and all of them would wait for each other.
 """
 
 import threading
@@ -77,7 +77,8 @@ class SharedReader:
             self._collect(loans)
             self._give_turns(loans, until)
             loans = [loan for loan in loans if not loan.over.is_set()]
-            time.sleep(max(0.0, until - time.monotonic()))
+            if not any(loan.full for loan in loans):
+                time.sleep(max(0.0, until - time.monotonic()))
 
     def _collect(self, loans: list[_Loan]) -> None:
         for loan in loans:

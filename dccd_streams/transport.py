@@ -22,8 +22,7 @@ CONNECT_SECONDS = 5.0
 _SEND_SECONDS = 5.0
 _ROOM = 64 << 10  # bytes of one read; TLS gives 16 kB at most
 _ENOUGH = 256 << 10  # bytes that are read at once: the reader has other work too
-# Seconds from one message to the next between which the shared reader is the cheaper one.
-_FAST, _SLOW = 0.00005, 0.025
+_SLOW = 0.025  # seconds from one message to the next: our own thread is woken for each
 
 
 class Disconnected(Exception):
@@ -135,9 +134,7 @@ class SocketTransport:
     def _shared_now(self) -> SharedReader | None:
         """The shared reader while that is the cheaper way."""
         shared = self._shared
-        if shared is None or shared.closed or not _FAST < self._pause < _SLOW:
-            return None
-        return shared
+        return shared if shared is not None and self._pause < _SLOW and not shared.closed else None
 
     def _read_alone(self, turn: Callable[[], bool], every: float) -> None:
         """Read in our own thread, until a turn says that something else is to be done."""

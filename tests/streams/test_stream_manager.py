@@ -13,13 +13,16 @@ from fake_server import FakeServer
 from stream_lab import FAST, config_of, lab, wait
 
 from dccd_core.config_sections import StreamJob
+from dccd_core.exchanges.live import Frame
 from dccd_core.health import HealthMonitor
 from dccd_core.models import Channel
 from dccd_core.store.journal import JournalWriter
 from dccd_core.stream_status import read_statuses
 from dccd_streams import recorder
 from dccd_streams.instance import AlreadyRunning, Shard
+from dccd_streams.links import Links
 from dccd_streams.manager import StreamManager
+from dccd_streams.web import ailments
 
 BTC = "BTC-USD"
 
@@ -240,6 +243,26 @@ def test_a_dead_thread_of_the_service_is_told(
         monkeypatch.setattr(recorder.Recorder, "_sync", fail)
         wait(lambda: found.manager.failed, "nobody noticed")
         monkeypatch.undo()
+
+
+def test_a_connection_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is stuck notices no silence: somebody else must."""
+    go_on = threading.Event()
+    with lab(tmp_path, "trades", markets=(BTC,), down=0.5) as found:
+        found.wait_live()
+        take = Links.take
+
+        def stuck(self: Links, frames: list[Frame]) -> str | None:
+            go_on.wait(60)
+            return take(self, frames)
+
+        monkeypatch.setattr(Links, "take", stuck)
+        wait(lambda: ailments(found.manager.service_status()), "nothing is told")
+        assert "fake-1 hangs" in ailments(found.manager.service_status())[0]
+        assert found.status()["state"] == "live"
+        monkeypatch.undo()
+        go_on.set()
+        wait(lambda: not ailments(found.manager.service_status()), "it is told for ever")
 
 
 def test_shards_take_each_pair_once() -> None:
