@@ -62,23 +62,29 @@ class SharedReader:
 
     def _run(self) -> None:
         loans: list[_Loan] = []
-        while True:
+        try:
+            while self._join(loans):
+                until = time.monotonic() + min(_LONGEST_NAP, max(_NAP, len(loans) / _READS))
+                self._collect(loans)
+                self._give_turns(loans, until)
+                full = any(loan.full for loan in loans)
+                loans[:] = [loan for loan in loans if not loan.over.is_set()]
+                if not full:
+                    time.sleep(max(0.0, until - time.monotonic()))
+        finally:
             with self._condition:
-                while not (loans or self._new or self.closed):
-                    self._condition.wait()
-                loans += self._new
-                self._new = []
-                closed = self.closed
-            if closed:
-                for loan in loans:
-                    loan.over.set()
-                return
-            until = time.monotonic() + min(_LONGEST_NAP, max(_NAP, len(loans) / _READS))
-            self._collect(loans)
-            self._give_turns(loans, until)
-            loans = [loan for loan in loans if not loan.over.is_set()]
-            if not any(loan.full for loan in loans):
-                time.sleep(max(0.0, until - time.monotonic()))
+                self.closed = True
+            for loan in [*loans, *self._new]:
+                loan.over.set()
+
+    def _join(self, loans: list[_Loan]) -> bool:
+        """Take what was lent, waiting while there is nothing; False once it is closed."""
+        with self._condition:
+            while not (loans or self._new or self.closed):
+                self._condition.wait()
+            loans += self._new
+            self._new = []
+            return not self.closed
 
     def _collect(self, loans: list[_Loan]) -> None:
         for loan in loans:

@@ -182,7 +182,7 @@ class SocketTransport:
         except OSError as error:
             self._end = f"the connection broke: {_plain(error)}"
             return True
-        return self._reader.held >= _ENOUGH
+        return read > 0 and self._reader.held >= _ENOUGH
 
     def _messages(self) -> list[Frame]:
         found: list[Frame] = []

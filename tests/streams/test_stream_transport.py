@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 from helpers import next_heard
+from stream_lab import wait
 from websockets.frames import Frame, Opcode
 
 from dccd_streams.transport import SocketTransport
@@ -89,3 +90,23 @@ def test_nothing_there_is_no_end(request: pytest.FixtureRequest, kind: str) -> N
         assert not transport._collect()
         server.sendall(Frame(Opcode.TEXT, b"later").serialize(mask=False))
         assert [frame.payload for frame in next_heard(transport)] == [b"later"]
+
+
+def test_a_part_of_a_large_message_is_no_turn_again_and_again() -> None:
+    transport = SocketTransport()
+    large = Frame(Opcode.TEXT, b"x" * (1 << 20)).serialize(mask=False)
+    part = large[: 900 << 10]
+
+    def came() -> bool:
+        transport._collect()
+        return transport._reader.held == len(part)
+
+    with connected(transport, None) as server:
+        sender = threading.Thread(target=server.sendall, args=(part,))
+        sender.start()
+        transport._wait_at_most(0)
+        wait(came)
+        sender.join()
+        assert not transport._collect()
+        server.sendall(large[len(part) :])
+        assert [len(frame.payload) for frame in next_heard(transport)] == [1 << 20]
