@@ -20,6 +20,7 @@ class _Loan:
     turn: Callable[[], bool]
     every: float
     due: float
+    turned: float = 0.0
     full: bool = False
     error: Exception | None = None
     over: threading.Event = field(default_factory=threading.Event)
@@ -66,8 +67,8 @@ class SharedReader:
             while self._join(loans):
                 until = time.monotonic() + min(_LONGEST_NAP, max(_NAP, len(loans) / _READS))
                 self._collect(loans)
-                self._give_turns(loans, until)
                 full = any(loan.full for loan in loans)
+                self._give_turns(loans, until)
                 loans[:] = [loan for loan in loans if not loan.over.is_set()]
                 if not full:
                     time.sleep(max(0.0, until - time.monotonic()))
@@ -88,6 +89,8 @@ class SharedReader:
 
     def _collect(self, loans: list[_Loan]) -> None:
         for loan in loans:
+            if loan.full:
+                continue  # it still waits for its turn: the network holds what comes after
             try:
                 loan.full = loan.collect()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is its owner's business
@@ -95,21 +98,21 @@ class SharedReader:
                 loan.over.set()
 
     def _give_turns(self, loans: list[_Loan], until: float) -> None:
-        """Give the turns that are due, the oldest first, as long as there is time: the others wait,
-        for all are to be read again."""
+        """Give the turns that are due, to who waits longest first, as long as there is time: the
+        others wait, for all are to be read again."""
         now = time.monotonic()
         due = [loan for loan in loans if loan.full or loan.due <= now]
-        for loan in sorted(due, key=lambda loan: loan.due):
+        for loan in sorted(due, key=lambda loan: loan.turned):
             if loan.over.is_set():
                 continue
             try:
                 again = loan.turn()
             except Exception as error:  # noqa: BLE001 - see above
                 loan.error, again = error, False
-            loan.due = _next_beat(loan.every)
+            loan.due, loan.turned, loan.full = _next_beat(loan.every), time.monotonic(), False
             if not again:
                 loan.over.set()
-            if time.monotonic() > until:
+            if loan.turned > until:
                 return
 
 

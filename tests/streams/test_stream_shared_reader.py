@@ -1,6 +1,7 @@
 """The shared reader: what it reads for whom, and when it gives back what was lent to it."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -124,6 +125,30 @@ def test_one_whose_turns_are_long_leaves_the_others_their_turns(reader: SharedRe
     reader.close()
     for thread in threads:
         thread.join(60)
+
+
+def test_who_has_enough_and_waits_for_its_turn_is_read_no_more(reader: SharedReader) -> None:
+    """Else a flood that is faster than its turns would fill the memory."""
+
+    class Flood(Fake):
+        most = unread = 0
+
+        def collect(self) -> bool:
+            super().collect()
+            self.unread += 1
+            self.most = max(self.most, self.unread)
+            return True
+
+        def turn(self) -> bool:
+            self.unread = 0
+            time.sleep(0.04)  # longer than the reader has for all turns
+            return super().turn()
+
+    floods = [Flood(turns=5) for _ in range(4)]
+    threads = [lend(reader, one) for one in floods]
+    for thread in threads:
+        thread.join(60)
+    assert [(one.turns, one.most) for one in floods] == [(5, 1)] * 4
 
 
 def test_closing_gives_back_what_is_lent_and_nothing_is_read_afterwards() -> None:
