@@ -25,7 +25,7 @@ _ENCODINGS = {
 _DICTIONARIES = ("amount", "side")
 # about a month of 1 m candles: a reader of one day skips the rest of the year
 _ROW_GROUP = 50_000
-# A day that is over is written once and kept for years: a sixth smaller, for a µs more a row.
+# A day that is over is written once and kept for years: a ninth smaller, for half a µs more a row.
 _CLOSED_ROW_GROUP = 200_000
 _LEVEL, _CLOSED_LEVEL = 3, 9
 _HARDER = {"time": 15, "price": 15}  # those that gain by it, of one number a row
