@@ -144,6 +144,10 @@ class Place:
         truth = self.box.trades_truth(symbol, start // 1_000, end // 1_000 + 1, market)
         return int(truth["time"].to_physical()[-1])
 
+    def last_change(self) -> int:
+        times = self.store.load(self.series(Channel.BOOK_DELTAS))["time"]
+        return int(times.to_physical()[-1])
+
     def difference(self, window: Window) -> str:
         """For people."""
         stored, truth = self.trades(*window)
