@@ -4,14 +4,16 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from dccd_core.alerts import send_test
-from dccd_core.config import child_environment, load_config
+from dccd_core.config import Config, child_environment, load_config
 from dccd_core.joblog import Logs
+from dccd_core.last_good import load_or_last_good
 from dccd_core.stream_status import read_statuses
 from dccd_pipelines.console import err, out
 from dccd_pipelines.options import ConfigOption, JsonOption
@@ -57,27 +59,31 @@ def stream(
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show how history and streams are: rows, errors, age of the data, open incidents."""
-    found = read_status(load_config(config))
+    loaded, problem = _loaded(config)
+    found = read_status(loaded)
     if as_json:
         _say_json(found.builtins())
     else:
         out.print(*found.tables(), sep="\n")
     for line in found.broken:
         err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
-    if found.broken:
+    if found.broken or problem:
         raise typer.Exit(1)
 
 
 def streams(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the live streams; exit code 1 if no service runs."""
     now = time.time()
-    services = read_statuses(load_config(config).settings.data_path)
+    loaded, problem = _loaded(config)
+    services = read_statuses(loaded.settings.data_path)
     if as_json:
         _say_json([msgspec.to_builtins(one) | {"running": one.alive(now)} for one in services])
     else:
         out.print(*stream_tables(services, now), sep="\n")
     if not any(one.alive(now) for one in services):
         err.print("no stream service runs on this data path: dccd start", style="red")
+        raise typer.Exit(1)
+    if problem:
         raise typer.Exit(1)
 
 
@@ -87,13 +93,16 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,
 ) -> None:
     """Show the last lines of the log of a job, or of everything."""
-    kept = Logs(load_config(config).settings.data_path)
+    loaded, problem = _loaded(config)
+    kept = Logs(loaded.settings.data_path)
     if not job and not kept.jobs():
         where = kept.folder.absolute()
         text = f"There are no logs yet: what runs writes them to {where}"
         err.print(text, markup=False, highlight=False, soft_wrap=True)
     for line in kept.tail(job, lines):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
+    if problem:
+        raise typer.Exit(1)
 
 
 def alert_test(config: ConfigOption = None) -> None:
@@ -102,6 +111,15 @@ def alert_test(config: ConfigOption = None) -> None:
     if problem:
         raise ValueError(f"alerts.webhook_url: the message did not arrive: {problem}")
     out.print("Sent. It is in the channel now.", style="green")
+
+
+def _loaded(path: Path | None) -> tuple[Config, str]:
+    """The configuration, or the last good one and why: who looks for a fault must see something."""
+    config, problem = load_or_last_good(path)
+    if problem:
+        text = f"{problem}\nWhat is shown is of the last good configuration."
+        err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    return config, problem
 
 
 def _say_json(value: Any) -> None:

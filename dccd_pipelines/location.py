@@ -4,12 +4,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import dagster as dg
 
-from dccd_core.config import Config, ConfigError, load_config, resolve_config_path
-from dccd_core.store.files import write_bytes
+from dccd_core.config import Config, resolve_config_path
+from dccd_core.last_good import load_or_last_good, remember
 
 log = logging.getLogger(__name__)
 
@@ -31,25 +30,11 @@ def load_location_config() -> Location:
     used, and the error is logged and shown. ConfigError if there never was a good one.
     """
     path = resolve_config_path()
-    spare = path.with_name(f".{path.name}.last-good")
     shown: dict[str, dg.MetadataValue] = {"config": dg.MetadataValue.path(str(path))}
-    try:
-        config = load_config(path)
-    except ConfigError as error:
-        if not spare.exists():
-            raise
-        log.error("%s\nThe last good configuration is used until this is mended.", error)
-        shown["config_error"] = dg.MetadataValue.text(str(error))
-        return Location(load_config(spare), shown, str(error))
-    _remember(path, spare)
-    return Location(config, shown)
-
-
-def _remember(path: Path, spare: Path) -> None:
-    try:
-        content = path.read_bytes()
-        if not spare.exists() or spare.read_bytes() != content:
-            write_bytes(spare, content)
-            spare.chmod(path.stat().st_mode & 0o777)
-    except OSError as error:  # a read-only folder: then there is no spare
-        log.warning("no copy of %s can be kept: %s", path, error)
+    config, problem = load_or_last_good(path)
+    if problem:
+        log.error("%s\nThe last good configuration is used until this is mended.", problem)
+        shown["config_error"] = dg.MetadataValue.text(problem)
+    else:
+        remember(path)
+    return Location(config, shown, problem)

@@ -14,6 +14,8 @@ from projects import Project
 from dccd_core.config import Config
 from dccd_core.incidents import Register
 from dccd_core.joblog import Logs
+from dccd_core.last_good import remember
+from dccd_core.stream_status import ServiceStatus, this_host, write_status
 from dccd_pipelines import program_watch
 from dccd_pipelines.child import Child
 from dccd_pipelines.program_watch import Watch
@@ -166,6 +168,32 @@ def test_logs_are_shown(project: Project) -> None:
     assert len(project.dccd("logs").stdout.splitlines()) == 50
     wrong = project.dccd("logs", "demon")
     assert (wrong.returncode, wrong.stderr) == (1, "demon has no log; there are: daemon\n")
+
+
+@pytest.mark.parametrize("command", ["status", "streams", "logs"])
+def test_who_looks_for_a_fault_sees_something_though_the_file_is_broken(
+    project: Project, command: str
+) -> None:
+    project.write("pairs: [BTC/USDT], span: 1d, start: 2026-01-01")
+    data = project.config.settings.data_path
+    Logs(data).write("daemon", "it ran", 0.0)
+    service = ServiceStatus(pid=os.getpid(), host=this_host(), started=0.0, written=time.time())
+    write_status(data, service)
+    good = project.path.read_text()
+    project.path.write_text(good.replace("1d", "61"))
+    told = project.dccd(command)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "histo_jobs[0].span" in told.stderr
+
+    project.path.write_text(good)
+    remember(project.path)
+    project.path.write_text(good.replace("1d", "61"))
+    told = project.dccd(command)
+    assert told.returncode == 1
+    assert "histo_jobs[0].span" in told.stderr
+    assert told.stderr.endswith("What is shown is of the last good configuration.\n")
+    shown = {"status": "binance/ohlc/1d/BTC-USDT", "streams": str(os.getpid()), "logs": "it ran"}
+    assert shown[command] in told.stdout
 
 
 def test_an_alert_test_without_a_webhook_says_so(project: Project) -> None:
