@@ -49,7 +49,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One service, written every few seconds. Moments are unix seconds.
 
     `pending_bytes` wait in memory for the disk; `problem` is what concerns all streams: a full
-    disk, a fold that failed, a config file that could not be read.
+    disk, a fold that failed, a config file that could not be read. `ended`: it was stopped.
     """
 
     pid: int
@@ -61,6 +61,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
     pending_bytes: int = 0
     last_fold: float | None = None
+    ended: bool = False
     streams: list[StreamStatus] = []
 
     def age(self, now: float) -> float:
@@ -68,8 +69,8 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
         return max(0.0, now - self.written)
 
     def alive(self, now: float) -> bool:
-        """Whether the service wrote it of late."""
-        return self.age(now) <= STALE
+        """Whether the service wrote it of late, and not when it was stopped."""
+        return not self.ended and self.age(now) <= STALE
 
 
 def status_folder(data_path: Path | str) -> Path:

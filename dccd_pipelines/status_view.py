@@ -120,6 +120,8 @@ def _history(status: Status) -> Table:
 
 def _headline(service: ServiceStatus, now: float) -> Text:
     name = f"Stream service {service.shard}" if service.shard else "Stream service"
+    if service.ended:
+        return Text(f"{name}: was stopped {_ago(service.age(now))} ago", "red")
     if not service.alive(now):
         return Text(f"{name}: does not run, its last sign is {_ago(service.age(now))} old", "red")
     where = f", http://127.0.0.1:{service.health_port}/health" if service.health_port else ""

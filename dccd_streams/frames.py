@@ -33,6 +33,7 @@ class FrameReader:
         self._pieces: list[tuple[bytes, int]] = []
         self._wanted = 2
         self._parts: list[bytes] | None = None
+        self._part_bytes = 0
         self._largest = largest
 
     def feed(self, piece: bytes, received: int) -> None:
@@ -96,10 +97,12 @@ class FrameReader:
     def _part(self, final: bool, frame: Frame, found: list[Frame]) -> None:
         parts = self._parts if self._parts is not None else []
         parts.append(frame.payload)
-        if sum(map(len, parts)) > self._largest or len(parts) > 65_536:
+        self._part_bytes += len(frame.payload)  # to add them all up for each took half a minute
+        if self._part_bytes > self._largest or len(parts) > 65_536:
             raise ProtocolError(f"a message of more than {self._largest} bytes or 65536 parts")
         self._parts = None if final else parts
         if final:
+            self._part_bytes = 0
             found.append(Frame(b"".join(parts), frame.received))
 
     def _control(self, opcode: int, final: bool, payload: bytes) -> None:

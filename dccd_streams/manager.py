@@ -257,6 +257,7 @@ class StreamManager:
             problem="; ".join(filter(None, problems)) or None,
             pending_bytes=recorder.journal.pending if recorder else 0,
             last_fold=recorder.last_fold if recorder else None,
+            ended=self._stopping.is_set(),
             streams=self.statuses(),
         )
 

@@ -21,6 +21,7 @@ MOST_PENDING = 64 << 20
 """Bytes that may wait for a disk that is full or slow; then nothing more is received."""
 LARGEST_SEGMENT = 256 << 20
 _RETRY = 5.0
+_LAST_WRITE = 1.0  # seconds that the end of the journal has, though there is no time left
 
 
 class Recorder:
@@ -47,6 +48,7 @@ class Recorder:
         self._feeds, self._day_closed = feeds, day_closed
         self._stopping = threading.Event()
         self._fold_now = threading.Event()
+        self._closed, self._durable = threading.Event(), False
         self._written = 0
         # yesterday: a service that did not run may not have closed it
         self._day = _today(timing.day_grace + DAY)
@@ -73,18 +75,23 @@ class Recorder:
         self._fold_now.set()
         for thread in self._threads:
             thread.join(max(0.1, deadline - time.monotonic()))
-        try:
-            self.journal.close()
-        except OSError as error:
-            log.error("%d bytes could not be written: %s", self.journal.pending, error)
-            return False
-        last = threading.Thread(target=self._last_fold, name="stream-last-fold", daemon=True)
+        last = threading.Thread(target=self._finish, name="stream-end", daemon=True)
         last.start()
+        # in a thread: nobody knows when a disk that hangs lets go of who writes
+        self._closed.wait(max(_LAST_WRITE, deadline - time.monotonic()))
         # what is not folded now is folded at the next start: it is durable in the journal
         last.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        return self._durable and not any(thread.is_alive() for thread in self._threads)
 
-    def _last_fold(self) -> None:
+    def _finish(self) -> None:
+        try:
+            self.journal.close()
+            self._durable = True
+        except OSError as error:
+            log.error("%d bytes could not be written: %s", self.journal.pending, error)
+            return
+        finally:
+            self._closed.set()
         with suppress(OSError):
             self._fold_closed()
 

@@ -114,9 +114,9 @@ class Roster:
             self._stopped = True
             venues = list(self._venues.values())
         for venue in venues:
-            venue.stopping.set()
+            venue.end()  # all, before one is waited for: it may take the time of the others
         ended = [venue.stop(deadline) for venue in venues]
-        self._reader.close()
+        ended.append(self._reader.close(max(0.1, deadline - time.monotonic())))
         return all(ended)
 
     def _venue(self, name: str) -> Venue:

@@ -54,12 +54,14 @@ class SharedReader:
         if loan.error is not None:
             raise loan.error
 
-    def close(self) -> None:
-        """Give back what is lent, and end the thread."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Give back what is lent, and end the thread; whether it ended, after so many seconds at
+        most: a turn may hang."""
         with self._condition:
             self.closed = True
             self._condition.notify()
-        self._thread.join()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         loans: list[_Loan] = []

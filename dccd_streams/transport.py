@@ -128,8 +128,8 @@ class SocketTransport:
             else:
                 self._wait_at_most(0)
                 shared.read(self._collect, turn, every)
-            while self._reader.pings and self._end is None:
-                self._pong(self._reader.pings.pop(0))
+            if self._reader.pings and self._end is None:
+                self._pong()
 
     def _shared_now(self) -> SharedReader | None:
         """The shared reader while that is the cheaper way."""
@@ -152,9 +152,12 @@ class SocketTransport:
         if self._end is not None:
             raise Disconnected(self._end)
 
-    def _pong(self, payload: bytes) -> None:
+    def _pong(self) -> None:
+        """Answer the newest ping, which answers those before it (RFC 6455, 5.5.3)."""
+        newest = self._reader.pings[-1]
+        self._reader.pings.clear()
         try:
-            self._send(payload, websocket.ABNF.OPCODE_PONG)
+            self._send(newest, websocket.ABNF.OPCODE_PONG)
         except Disconnected as error:
             self._end = str(error)  # what was read with the ping is handed on first
 

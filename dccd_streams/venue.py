@@ -237,12 +237,17 @@ class Venue:
         name = ".".join(filter(None, (self.name, what, address.hostname or "")))
         return self._store.private / "limits" / f"{name}.{address.port or 443}"
 
-    def stop(self, deadline: float) -> bool:
-        """End all connections and jobs; whether all threads ended before the deadline."""
+    def end(self) -> list[Connection]:
+        """Tell all connections and jobs to end."""
         self.stopping.set()
         found = self.connections()
         for connection in found:
             connection.end("the service was stopped")
+        return found
+
+    def stop(self, deadline: float) -> bool:
+        """End all connections and jobs; whether all threads ended before the deadline."""
+        found = self.end()
         for connection in found:
             connection.thread.join(max(0.0, deadline - time.monotonic()))
         ended = self.jobs.close(max(0.0, deadline - time.monotonic()))

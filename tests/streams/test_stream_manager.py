@@ -16,6 +16,7 @@ from dccd_core.config_sections import StreamJob
 from dccd_core.exchanges.live import Frame
 from dccd_core.health import HealthMonitor
 from dccd_core.models import Channel
+from dccd_core.store.files import Appender
 from dccd_core.store.journal import JournalWriter
 from dccd_core.stream_status import read_statuses
 from dccd_streams import recorder
@@ -281,3 +282,53 @@ def test_channels_may_be_words(tmp_path: Path) -> None:
         key = found.manager.start_one(job(), "BTC/USD", ["trades", Channel.BOOK])
         assert key == "fake_BTC_USD_trades_book"
         wait(lambda: found.manager.status()[-1]["state"] == "live")
+
+
+def test_a_disk_that_hangs_does_not_hold_up_who_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, stuck, append = threading.Event(), threading.Event(), Appender.append
+
+    def hang(file: Appender, content: bytes) -> None:
+        stuck.set()
+        go_on.wait(60)
+        append(file, content)
+
+    with lab(tmp_path, "trades", markets=(BTC,)) as found:
+        found.wait_live()
+        monkeypatch.setattr(Appender, "append", hang)
+        found.server.trade(BTC, 5)
+        assert stuck.wait(60)
+        began = time.monotonic()
+        assert not found.manager.stop(1)
+        assert time.monotonic() - began < 30
+        go_on.set()
+        wait(lambda: not ours(), lambda: str(ours()))
+        assert len(found.rows("trades")) == 5
+
+
+def test_a_connection_that_hangs_does_not_take_the_time_of_other_exchanges(tmp_path: Path) -> None:
+    """All are told to end before one is waited for: else theirs is cut off at the deadline."""
+    go_on, stuck, other = threading.Event(), threading.Event(), Fake()
+    other.name = "other"
+    with lab(tmp_path, "trades", markets=(BTC,)) as found, registered(other):
+        found.wait_live()
+        config, roster = found.manager.config, found.manager._roster
+        assert roster is not None
+        config.exchanges["other"] = config.exchanges["fake"]
+        found.manager.start_one(job(exchange="other"), "BTC/USD", ["trades"])
+        found.wait_live()
+        hanging, well = (roster._venues[name].connections()[0] for name in ("fake", "other"))
+
+        def hang() -> None:
+            stuck.set()
+            go_on.wait(60)
+
+        hanging.post(hang)
+        assert stuck.wait(60)
+        stopping = threading.Thread(target=found.manager.stop, args=(60,))
+        stopping.start()
+        wait(lambda: not well.thread.is_alive())
+        assert hanging.thread.is_alive()
+        go_on.set()
+        stopping.join(60)

@@ -123,6 +123,8 @@ def test_a_signal_ends_it_well_with_everything_on_disk(
         assert process.wait(10) == 0
     told = streams(config)["BTC/USDT"]
     data = tmp_path / "data"
+    [status] = read_statuses(data)
+    assert not status.alive(status.written)
     assert_equals_truth(data, box, BTC, "BTCUSDT")
     assert told.state == "stopped"
     assert list((data / ".dccd" / "journal").glob("*.open")) == []

@@ -161,3 +161,22 @@ def test_closing_gives_back_what_is_lent_and_nothing_is_read_afterwards() -> Non
     reads = fake.reads
     reader.read(fake.collect, fake.turn, FAR)
     assert (fake.reads, fake.turns) == (reads, 0)
+
+
+def test_closing_waits_no_longer_than_it_may_for_a_turn_that_hangs() -> None:
+    go_on, reader = threading.Event(), SharedReader()
+
+    class Hanging(Fake):
+        def turn(self) -> bool:
+            super().turn()
+            go_on.wait(60)
+            return True
+
+    hanging = Hanging(enough=1)
+    thread = lend(reader, hanging)
+    assert hanging.turned.wait(60)
+    assert not reader.close(0.1)
+    go_on.set()
+    assert reader.close(60)
+    thread.join(60)
+    assert not thread.is_alive()

@@ -110,3 +110,20 @@ def test_a_part_of_a_large_message_is_no_turn_again_and_again() -> None:
         assert not transport._collect()
         server.sendall(large[len(part) :])
         assert [len(frame.payload) for frame in next_heard(transport)] == [1 << 20]
+
+
+def test_of_many_pings_the_newest_is_answered() -> None:
+    """A flood of them would keep the thread busy with answers, and stop() waiting."""
+    transport, said = SocketTransport(), list[tuple[bytes, int]]()
+
+    class Client:
+        def send(self, message: bytes, opcode: int) -> None:
+            said.append((message, opcode))
+
+    with connected(transport, None) as server:
+        transport._client = Client()  # type: ignore[assignment]
+        pings = b"".join(Frame(Opcode.PING, b"%d" % n).serialize(mask=False) for n in range(1_000))
+        server.sendall(pings)
+        transport.listen(lambda _: not said, 0.1)
+    assert said[-1] == (b"999", Opcode.PONG)
+    assert len(said) < 10
