@@ -97,7 +97,7 @@ class FrameReader:
     def _part(self, final: bool, frame: Frame, found: list[Frame]) -> None:
         parts = self._parts if self._parts is not None else []
         parts.append(frame.payload)
-        self._part_bytes += len(frame.payload)  # to add them all up for each took half a minute
+        self._part_bytes += len(frame.payload)
         if self._part_bytes > self._largest or len(parts) > 65_536:
             raise ProtocolError(f"a message of more than {self._largest} bytes or 65536 parts")
         self._parts = None if final else parts

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 # Seconds between two reads: the time of receipt is late by so much at most.
-_NAP, _LONGEST_NAP = 0.025, 0.1
+_NAP, _LONGEST_NAP = 0.025, 0.08
 _READS = 400.0  # a second, of all connections: a read costs as much as several messages
 
 

@@ -1,7 +1,6 @@
 """The frame loop: against frames made by somebody else's library, cut anywhere, and garbage."""
 
 import random
-import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
@@ -150,15 +149,12 @@ def test_memory_is_given_back_after_a_large_message() -> None:
     assert reader.held == 0
 
 
-def test_a_message_of_many_parts_costs_little_and_has_its_limits() -> None:
-    """All that one thread reads waits for it."""
+def test_a_message_of_many_parts_has_its_limits() -> None:
     parts = wire(Opcode.CONT, b"x" * 10, fin=False)
     reader = FrameReader(largest=1_000_000)
     first, last = wire(Opcode.TEXT, b"", fin=False), wire(Opcode.CONT, b"")
-    began = time.process_time()
     for _ in range(2):  # the second message begins at nothing
         assert read(reader, first + parts * 60_000 + last) == [b"x" * 600_000]
-    assert time.process_time() - began < 5
     with pytest.raises(ProtocolError, match="65536 parts"):
         read(reader, first + parts * 66_000)
     with pytest.raises(ProtocolError, match="more than 1000000 bytes"):
