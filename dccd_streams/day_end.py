@@ -23,24 +23,34 @@ _BACK = timedelta(days=6)
 def close_days(store: DataStore, written: Iterable[tuple[Feed, Series]], last: str) -> None:
     """Fold each day up to the last into one file, and look for trades that are missing.
 
-    A week back: the service may not have run at the end of a day, or rows came late. What is closed
-    is left as it is.
+    A week back, and what is streamed no more: the service may not have run at the end of a day, or
+    rows came late. What is closed is left as it is.
     """
     first = (date.fromisoformat(last) - _BACK).isoformat()
-    for feed, series in written:
+    feeds = {series: feed for feed, series in written}
+    for series in dict.fromkeys([*feeds, *(row.series for row in store.inventory_rows())]):
+        if series.channel is Channel.OHLC:
+            continue
         for day in store.existing_periods(series):
             if first <= day <= last:
-                _close(store, feed, series, day)
+                _close(store, feeds.get(series), series, day)
 
 
-def _close(store: DataStore, feed: Feed, series: Series, day: str) -> None:
+def _close(store: DataStore, feed: Feed | None, series: Series, day: str) -> None:
     try:
+        if feed is None and not _was_streamed(store, series, day):
+            return
         merged = store.close_period(series, day)
         news = merged is not None and merged.written
         if news and series.channel is Channel.TRADES and isinstance(feed, TradeFeed):
             _fill_holes(store, feed, series, day)
     except (OSError, SchemaError, UnreadableError, ValueError) as error:
         log.error("%s %s: not closed: %s", series, day, error)
+
+
+def _was_streamed(store: DataStore, series: Series, day: str) -> bool:
+    """Trades that a job of history has collected are its own."""
+    return any(part.footer.source == "stream" for part in store.parts(series, day))
 
 
 def _fill_holes(store: DataStore, feed: TradeFeed, series: Series, day: str) -> None:

@@ -29,7 +29,7 @@ from dccd_streams.venue import Venue
 log = logging.getLogger(__name__)
 
 _RETRY = 30.0
-_NOT_RUNNING = "the service was not running"
+_NOT_RUNNING = "the stream was not running"
 
 FeedKey = tuple[str, str, Channel, int]
 

@@ -13,6 +13,7 @@ from dccd_core.models import SECOND, Channel, Series, Symbol
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.fold import fold
 from dccd_core.store.journal import JournalWriter
+from dccd_core.store.schemas import trades_table
 from dccd_streams import recorder
 from dccd_streams.day_end import close_days
 from dccd_streams.heal_plan import Hole
@@ -97,7 +98,22 @@ def test_days_that_nobody_closed_are_closed_later(tmp_path: Path) -> None:
     close_days(store, [(feed, SERIES)], "2026-03-01")
     again = {path: path.stat().st_mtime_ns for path in store.folder(SERIES).glob("*.parquet")}
     assert again == files
+    close_days(store, [], "2026-03-02")
+    tails = {path.name[:10] for path in store.folder(SERIES).glob("*.tail.parquet")}
+    assert tails == {"2026-02-20"}, "also what is streamed no more"
     journal.close()
+
+
+def test_what_history_has_collected_is_left_to_it(tmp_path: Path) -> None:
+    store = DataStore(tmp_path)
+    noon = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()) * SECOND
+    trades = [Trade(noon + n, None, str(n), 1.0, 1.0, True) for n in range(2)]
+    for one in trades:
+        store.merge(SERIES, "2026-03-01", trades_table([one]), [], "rest")
+    files = {path.name for path in store.folder(SERIES).glob("*.parquet")}
+    close_days(store, [], "2026-03-01")
+    assert {path.name for path in store.folder(SERIES).glob("*.parquet")} == files
+    assert len(files) == 2
 
 
 def test_what_lacks_between_the_ids_of_a_day_is_fetched(tmp_path: Path) -> None:
