@@ -7,8 +7,10 @@ one but often, a thread that all connections share reads them.
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +21,7 @@ from dccd_streams.frames import FrameReader, ProtocolError
 from dccd_streams.shared_reader import SharedReader
 
 CONNECT_SECONDS = 5.0
+_ALTOGETHER = 20.0  # seconds of a handshake whose every byte is in time
 _SEND_SECONDS = 5.0
 _ROOM = 64 << 10  # bytes of one read; TLS gives 16 kB at most
 _ENOUGH = 256 << 10  # bytes that are read at once: the reader has other work too
@@ -73,6 +76,9 @@ class SocketTransport:
         self.close()
         self._reader, self._end, self._timeout = FrameReader(), None, CONNECT_SECONDS
         client = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
+        late = threading.Timer(_ALTOGETHER, _cut, (client,))
+        late.daemon = True
+        late.start()
         try:
             client.connect(  # type: ignore[no-untyped-call]
                 url,
@@ -88,6 +94,8 @@ class SocketTransport:
             raise Refused(error.status_code, wait) from error
         except (OSError, ValueError, websocket.WebSocketException) as error:
             raise Disconnected(f"no connection: {_plain(error)}") from error
+        finally:
+            late.cancel()
         self._client, self._socket = client, client.sock
         self._secure = client.sock if isinstance(client.sock, ssl.SSLSocket) else None
         self._received, self._pause = time.monotonic(), _SLOW
@@ -224,6 +232,14 @@ class SocketTransport:
         if seconds != self._timeout:
             self._socket.settimeout(seconds)
             self._timeout = seconds
+
+
+def _cut(client: websocket.WebSocket) -> None:
+    """End a handshake that takes too long; who waits for it is told that the connection is gone."""
+    sock = client.sock
+    if isinstance(sock, socket.socket):
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _proxy_options(proxy: str | None) -> dict[str, object]:

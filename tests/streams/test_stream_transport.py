@@ -6,14 +6,15 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from helpers import next_heard
 from stream_lab import wait
 from websockets.frames import Frame, Opcode
 
-from dccd_streams.transport import SocketTransport
+from dccd_streams import transport as transport_module
+from dccd_streams.transport import Disconnected, SocketTransport
 
 MESSAGE = b"x" * 2_000
 MANY = 60
@@ -127,3 +128,23 @@ def test_of_many_pings_the_newest_is_answered() -> None:
         transport.listen(lambda _: not said, 0.1)
     assert said[-1] == (b"999", Opcode.PONG)
     assert len(said) < 10
+
+
+def test_a_handshake_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte of it comes in time."""
+    monkeypatch.setattr(transport_module, "_ALTOGETHER", 0.3)
+    over = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        served, _ = listener.accept()
+        with closing(served), suppress(OSError):
+            while not over.wait(0.05):
+                served.sendall(b"x")
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        server = threading.Thread(target=drip, args=(listener,))
+        server.start()
+        with pytest.raises(Disconnected, match="no connection"):
+            SocketTransport().connect(f"ws://127.0.0.1:{listener.getsockname()[1]}", None)
+        over.set()
+        server.join()
