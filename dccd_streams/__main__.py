@@ -126,7 +126,7 @@ class Service:
             self._manager.problem = f"{CONFIG_UNUSED}{error}"
             return
         self._manager.problem = None
-        log.info("the config file was read again; restarted: %s", ", ".join(touched) or "nothing")
+        log.info("the config file was read again; it changes: %s", ", ".join(touched) or "nothing")
 
 
 def _state(path: Path | None) -> tuple[int, int] | None:

@@ -97,7 +97,7 @@ class StreamManager:
     def stop(self, timeout: float | None = None) -> bool:
         """End everything and flush it; returns when that is done, or after `timeout` seconds.
 
-        Whether all is on disk and all threads have ended.
+        Whether all that came is on disk; a thread that waits for a name server may live on a while.
         """
         deadline = time.monotonic() + (self.timing.stop if timeout is None else timeout)
         with self._lock:

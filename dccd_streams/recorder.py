@@ -81,7 +81,7 @@ class Recorder:
         self._closed.wait(max(_LAST_WRITE, deadline - time.monotonic()))
         # what is not folded now is folded at the next start: it is durable in the journal
         last.join(max(0.0, deadline - time.monotonic()))
-        return self._durable and not any(thread.is_alive() for thread in self._threads)
+        return self._durable
 
     def _finish(self) -> None:
         try:

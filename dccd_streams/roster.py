@@ -109,15 +109,15 @@ class Roster:
             threading.Thread(target=venue.stop, args=(deadline,), daemon=True).start()
 
     def stop(self, deadline: float) -> bool:
-        """End all connections; whether all threads ended before the deadline."""
+        """End all connections; whether all that came before the deadline has been handed on."""
         with self._lock:
             self._stopped = True
             venues = list(self._venues.values())
         for venue in venues:
             venue.end()  # all, before one is waited for: it may take the time of the others
-        ended = [venue.stop(deadline) for venue in venues]
-        ended.append(self._reader.close(max(0.1, deadline - time.monotonic())))
-        return all(ended)
+        done = [venue.stop(deadline) for venue in venues]
+        self._reader.close(max(0.1, deadline - time.monotonic()))
+        return all(done)
 
     def _venue(self, name: str) -> Venue:
         with self._lock:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -305,6 +306,29 @@ def test_a_disk_that_hangs_does_not_hold_up_who_stops(
         go_on.set()
         wait(lambda: not ours(), lambda: str(ours()))
         assert len(found.rows("trades")) == 5
+
+
+def test_who_waits_for_a_name_server_has_nothing_to_lose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, waits = threading.Event(), threading.Event()
+
+    def resolve(*_: object, **__: object) -> object:
+        waits.set()
+        go_on.wait(60)
+        raise OSError("no answer")
+
+    with lab(tmp_path, "trades", markets=(BTC,)) as found:
+        found.wait_live()
+        found.server.trade(BTC, 5)
+        found.wait_trades()
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        found.server.cut()
+        assert waits.wait(60)
+        assert found.manager.stop(1), "all that came is on disk"
+        assert [name for name in ours() if name.startswith("stream-fake")] == ["stream-fake-1"]
+        go_on.set()
+        wait(lambda: not ours(), lambda: str(ours()))
 
 
 def test_a_connection_that_hangs_does_not_take_the_time_of_other_exchanges(tmp_path: Path) -> None:
