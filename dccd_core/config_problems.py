@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dccd_core.config_fields import REFUSED, did_you_mean, folder
+from dccd_core.config_sections import StreamJob
 from dccd_core.config_text import Document, Key, Problem, plain, shown_key
 from dccd_core.models import Channel, Series, Symbol, parse_span
 
@@ -18,6 +19,16 @@ JOBS = {"histo_jobs": ["ohlc"], "trades_jobs": ["trades"], "stream_jobs": None}
 
 _SECRETS = frozenset({"webhook_url", "proxy", "ui_auth_token", "remote"})
 _USER = re.compile(r"(\w+://)?\S*@")
+
+
+def stream_job(values: dict[str, object]) -> StreamJob:
+    """A stream job that stands in no file; ValueError names each key that is wrong, and why."""
+    try:
+        return StreamJob.model_validate(values)
+    except ValidationError as error:
+        found = [problem_of(one, Document(), StreamJob) for one in error.errors()]
+        text = "; ".join(f"{shown_key(one.key)}: {one.text}" for one in found)
+        raise ValueError(text) from None
 
 
 def problem_of(error: ErrorDetails, document: Document, root: type[BaseModel]) -> Problem:

@@ -37,16 +37,23 @@ class Tally:
     unanswered: int = 0
     refusals: int = 0
 
+    def recall(self, rows: int) -> None:
+        """Rows of today that an earlier service, or stream, has written."""
+        self.day, self.rows_today = _today(), self.rows_today + rows
+
     def count(self, rows: int, newest: int, received: int | None) -> None:
         """Note rows that were written."""
-        today = time.time_ns() // 1_000 // (DAY * SECOND)
-        if today != self.day:
+        if (today := _today()) != self.day:
             self.day, self.rows_today = today, 0
         self.rows += rows
         self.rows_today += rows
         self.last_row = newest if self.last_row is None else max(self.last_row, newest)
         if received is not None:
             self.lag = (received - newest) / SECOND
+
+
+def _today() -> int:
+    return time.time_ns() // 1_000 // (DAY * SECOND)
 
 
 @dataclass(slots=True)

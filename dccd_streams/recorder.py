@@ -150,9 +150,11 @@ class Recorder:
     def _fold_loop(self) -> None:
         self._fold()
         self.ready.set()
+        soon = self._timing.first_fold
         while not self._stopping.is_set():
-            if self._fold_now.wait(self._until_fold()):
+            if self._fold_now.wait(min(soon, self._until_fold())):
                 self._fold_now.clear()
+            soon = self._timing.fold
             if not self._stopping.is_set():
                 self._fold()
 

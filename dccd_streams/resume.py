@@ -1,10 +1,13 @@
 """Where a series was left: what is stored of it, and the holes in the last of it."""
 
+import time
 from dataclasses import dataclass
 
 from dccd_core.intervals import subtract
 from dccd_core.models import SECOND, Series, Window, microseconds
 from dccd_core.store.datastore import DataStore
+from dccd_core.store.files import UnreadableError
+from dccd_core.store.schemas import SchemaError
 from dccd_streams.heal_plan import Hole
 
 _FAR = 1 << 60
@@ -37,3 +40,12 @@ def read_left(store: DataStore, series: Series, reach_back: float) -> Left:
     whole = Window(min([*starts, end]), end)
     missing = subtract([whole], covered)
     return Left(end, [Hole(hole.start, hole.end, "left by an earlier run") for hole in missing])
+
+
+def rows_today(store: DataStore, series: Series) -> int:
+    """How many rows of this UTC day are in its files."""
+    day = series.period(time.time_ns() // 1_000)
+    try:
+        return sum(part.rows for part in store.parts(series, day))
+    except (UnreadableError, SchemaError, OSError):
+        return 0  # whoever writes it next deals with that

@@ -18,7 +18,7 @@ from dccd_streams.candle_builder import CandleBuilder
 from dccd_streams.candle_feed import CandleFeed
 from dccd_streams.feed import Feed
 from dccd_streams.recorder import Recorder
-from dccd_streams.resume import read_left
+from dccd_streams.resume import read_left, rows_today
 from dccd_streams.shared_reader import SharedReader
 from dccd_streams.tasks import Output, Task
 from dccd_streams.timing import Timing
@@ -229,6 +229,9 @@ class Roster:
             feed.write_changes(series)
         if end is not None and isinstance(feed, TradeFeed | CandleFeed | BookFeed):
             feed.resume_from(end, _NOT_RUNNING)
+        if not isinstance(feed, TradeFeed) or series == feed.record:
+            with feed.lock:
+                feed.tally.recall(rows_today(self._store, series))
 
 
 def _contiguous(exchange: Exchange) -> bool:

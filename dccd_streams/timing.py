@@ -11,7 +11,8 @@ class Timing:
     exchange may take to answer a subscription. A feed is silent after `factor` times its usual
     pause, but not before `quiet_least` nor after `quiet_most`. `settle`: how late a trade may
     come, and how old the newest trade may be that REST knows. `down`: how long a stream may be
-    without a connection or a book before it counts as silent. `steady`: a connection that held so
+    without a connection or a book before it counts as silent. `first_fold`: when a new service has
+    files to look at. `steady`: a connection that held so
     long is tried again at once. `quarantine`: when what was refused is tried again at the latest.
     """
 
@@ -32,6 +33,7 @@ class Timing:
     heal_tries: int = 10
     reach_back: float = 86_400.0
     mark: float = 2.0
+    first_fold: float = 60.0
     fold: float = 900.0
     day_grace: float = 120.0
     status: float = 2.0

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from dccd_core.config_sections import StreamJob
+from dccd_core.config_problems import stream_job
 from dccd_core.stream_status import ServiceStatus
 from dccd_streams.manager import StreamManager
 from dccd_streams.metrics import metrics_text
@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             wanted = msgspec.json.decode(self.rfile.read(int(length)), type=Wanted)
-            job = StreamJob.model_validate(
+            job = stream_job(
                 {
                     "exchange": wanted.exchange,
                     "pairs": [wanted.pair],

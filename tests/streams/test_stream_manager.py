@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,15 @@ def test_a_thousand_starts_and_stops_leave_nothing_behind(tmp_path: Path) -> Non
 
 
 def test_stop_and_start_again(tmp_path: Path) -> None:
+    day = datetime.now(UTC).date()
     with lab(tmp_path, "trades", "book") as found:
         for _ in range(3):
             found.wait_live()
             found.server.trade(BTC, 5)
             found.server.change(BTC, 5)
             found.wait_trades()
+            if datetime.now(UTC).date() == day:  # those of before the restart too
+                assert found.status()["rows_today"] >= len(found.rows("trades"))
             assert found.manager.stop()
             assert ours() == []
             assert found.manager.running_keys() == []

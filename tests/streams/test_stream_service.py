@@ -264,7 +264,12 @@ def test_http_tells_and_does(tmp_path: Path, box: Sandbox) -> None:
         wanted = {"exchange": "binance", "pair": "ETH/USDT", "channels": ["trades"]}
         assert ask(port, "/streams", "POST", wanted)[0] == 401
         assert ask(port, "/streams", "POST", wanted, "wrong")[0] == 401
-        assert ask(port, "/streams", "POST", wanted | {"pair": "?"}, "sesame")[0] == 400
+        code, text = ask(port, "/streams", "POST", wanted | {"pair": "?", "depth": 0}, "sesame")
+        assert code == 400
+        assert json.loads(text)["error"] == (
+            "pairs[0]: ?: write BASE/QUOTE in upper case, as BTC/USDT; "
+            "depth: 0: must be a whole number of levels, 1 or more"
+        )
         code, text = ask(port, "/streams", "POST", wanted, "sesame")
         assert (code, json.loads(text)) == (201, {"key": "binance_ETH_USDT_trades"})
         wait(lambda: live(config, "ETH/USDT"), "not live")
