@@ -346,6 +346,7 @@ def test_a_connection_that_hangs_does_not_take_the_time_of_other_exchanges(tmp_p
         config.exchanges["other"] = config.exchanges["fake"]
         found.manager.start_one(job(exchange="other"), "BTC/USD", ["trades"])
         found.wait_live()
+        roster._reader.close()  # else what hangs in it would hold up both
         hanging, well = (roster._venues[name].connections()[0] for name in ("fake", "other"))
 
         def hang() -> None:
