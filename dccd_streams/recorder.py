@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 MOST_PENDING = 64 << 20
 """Bytes that may wait for a disk that is full or slow; then nothing more is received."""
 LARGEST_SEGMENT = 32 << 20
-"""Bytes after which is folded before its time: a fold holds them in memory, several times over."""
+"""Bytes after which is folded before its time: a fold holds them in memory."""
 _RETRY = 5.0
 _LAST_WRITE = 1.0  # seconds that the end of the journal has, though there is no time left
 
