@@ -133,6 +133,10 @@ class RestClient:
             self._exchange.check(answer)
         except Banned as error:
             raise self._ban(error, error.retry_after) from error
+        except ExchangeError as error:
+            if not self._own:
+                error.args = (f"{error}, at rest_url {self._base}",)
+            raise
         used = self._exchange.used(answer)
         if used is not None:
             self._limiter.observe(used, answer.time / SECOND)

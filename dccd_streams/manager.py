@@ -131,17 +131,23 @@ class StreamManager:
     # --- tasks ---------------------------------------------------------------------------------
 
     def start_one(self, job: StreamJob, pair: str, channels: Iterable[Channel | str]) -> str:
-        """Start one task and return its key at once; a task that runs is left as it is.
+        """Start one task and return its key at once; one that runs already is left alone.
 
-        RuntimeError before `start()`.
+        RuntimeError before `start()`; ValueError if it runs with another time_step or depth.
         """
         wanted = tuple(Channel(channel) for channel in channels)
         key = task_key(job, pair, wanted)
         with self._lock:
             if self._roster is None:
                 raise RuntimeError("the manager is not started")
-            if key not in self._tasks:
+            running = self._tasks.get(key)
+            if running is None:
                 self._start(key, job, pair, wanted)
+            elif not running.does(job):
+                raise ValueError(
+                    f"{key} runs with time_step {running.job.time_step} and depth "
+                    f"{running.job.depth}: stop it first"
+                )
         return key
 
     def stop_one(self, key: str) -> bool:

@@ -51,6 +51,14 @@ class Task:
     def symbol(self) -> Symbol:
         return Symbol.parse(self.pair)
 
+    def does(self, job: StreamJob) -> bool:
+        """Whether a job would write of its channels what this one writes."""
+        books = Channel.BOOK in self.channels
+        timed = books or Channel.OHLC in self.channels
+        return (not timed or self.job.time_step == job.time_step) and (
+            not books or self.job.depth == job.depth
+        )
+
     def outputs(self) -> list[Output]:
         """What is written: candles from the exchange's own feed where it has that span."""
         exchange, symbol = self.job.exchange, self.symbol

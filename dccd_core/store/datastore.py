@@ -145,9 +145,8 @@ class DataStore:
             ends = self._ends(series, window)
             if ends is None:
                 return []
-            past = ends[1] if series.span else ends[1] + 1
             window = Window(
-                ends[0] if start is None else window.start, past if end is None else window.end
+                ends[0] if start is None else window.start, ends[1] if end is None else window.end
             )
         covered, lost = self._ledger(series, window)
         listed = self.read_listing(series)

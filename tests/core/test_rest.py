@@ -395,6 +395,7 @@ def test_a_refusal_is_not_asked_again(
         with pytest.raises(kind) as caught:
             rest.call(PING, body, retries=Retries(5, 0))
         assert "after" not in str(caught.value)
+        assert there.url in str(caught.value)  # whoever mistyped rest_url sees who was asked
         assert len(there.heads) == 1
 
 

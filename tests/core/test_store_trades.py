@@ -360,6 +360,15 @@ def test_promise_6_a_window_that_is_not_covered_is_missing_or_lost_with_its_caus
     assert judge(store, BTC, second[99].start).problems == []
 
 
+def test_no_gap_begins_at_the_newest_row(tmp_path: Path) -> None:
+    store = DataStore(tmp_path)
+    rows = trades_table([trade(n, ms=n * 1_000) for n in range(3)])
+    # what a stream covers ends at its newest trade: more of that microsecond may come
+    store.merge(BTC, DAY, rows, [Window(START, START + 2 * SECOND)], "stream")
+    assert store.gaps(BTC) == []
+    assert len(store.gaps(BTC, end="2026-11-23")) == 1
+
+
 def test_before_the_listing_nothing_is_missing(tmp_path: Path) -> None:
     store = DataStore(tmp_path)
     store.write_listing(BTC, START + 30 * SECOND)

@@ -121,6 +121,18 @@ def test_two_tasks_that_name_one_series_write_it_once(tmp_path: Path) -> None:
         assert found.server.subscribed(f"trades:{BTC}") == 1
 
 
+def test_start_one_with_other_settings_than_what_runs_is_refused(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", "book", markets=(BTC,)) as found:
+        [key] = found.manager.running_keys()
+        [runs] = found.manager.config.stream_jobs
+        for other in ({"depth": runs.depth + 1}, {"time_step": runs.time_step + 1}):
+            with pytest.raises(ValueError, match=rf"{key} runs with time_step .*: stop it first"):
+                found.manager.start_one(runs.model_copy(update=other), "BTC/USD", runs.channels)
+        other = job(depth=runs.depth + 1)  # a depth says nothing about trades
+        found.manager.start_one(job(), "BTC/USD", ["trades"])
+        assert found.manager.start_one(other, "BTC/USD", ["trades"]) == "fake_BTC_USD_trades"
+
+
 def test_start_one_before_start_is_refused(tmp_path: Path) -> None:
     with registered(Fake()), FakeServer(BTC) as server:
         manager = StreamManager(config_of(server, tmp_path, "trades"), timing=FAST)

@@ -273,6 +273,8 @@ def test_http_tells_and_does(tmp_path: Path, box: Sandbox) -> None:
         code, text = ask(port, "/streams", "POST", wanted, "sesame")
         assert (code, json.loads(text)) == (201, {"key": "binance_ETH_USDT_trades"})
         wait(lambda: live(config, "ETH/USDT"), "not live")
+        wanted = {"exchange": "binance", "pair": "BTC/USDT", "channels": ["trades"]}
+        assert ask(port, "/streams", "POST", wanted | {"depth": 5}, "sesame")[0] == 201
         listed = json.loads(ask(port, "/streams")[1])
         assert [one["pair"] for one in listed] == ["BTC/USDT", "ETH/USDT"]
         assert ask(port, "/streams/binance_ETH_USDT_trades", "DELETE", token="sesame")[0] == 200
