@@ -220,22 +220,24 @@ class TradesCollector:
             mine = rows[bisect_left(times, window.start) : bisect_left(times, window.end)]
             if mine or clip([window], done):
                 touched.append(day)
-                self._merge(day, mine, clip([window], done))
+                walk.added += self._merge(day, mine, clip([window], done))
         if touched:
             touched[-1].requests += walk.pages
             walk.pages = 0
 
-    def _merge(self, day: Day, trades: list[Trade], covered: list[Window]) -> None:
+    def _merge(self, day: Day, trades: list[Trade], covered: list[Window]) -> int:
+        """How many trades were not there yet."""
         cell = day.plan.cell
         try:
             table = trades_table(trades)
             merged = self.store.merge(cell.series, cell.period, table, covered, "rest")
         except (SchemaError, OSError) as error:
             day.failed.append((cell.window, f"not stored: {error}"))
-            return
+            return 0
         day.merged = merged
         day.added += merged.added
         day.revised += merged.revised
+        return merged.added
 
     def _passed(self, walk: Walk, ended: bool) -> list[Day]:
         """The days that the walk has come through, and no other walk has to."""

@@ -61,7 +61,7 @@ class Walk:
     stored: int
     flushed: float = 0.0
     pages: int = 0
-    found: int = 0
+    added: int = 0
     idle: int = 0
     quiet: int = 0
     said: tuple[int, str] = (0, "")
@@ -72,7 +72,6 @@ class Walk:
         trades, before = asked.page.trades, self.reached
         news = [t for t in trades if t.time >= self.window.start and t.trade_id not in self.rows]
         self.rows.update((t.trade_id, t) for t in news if t.time < self.window.end)
-        self.found += len(news)
         if trades:
             self.reached = max(before, max(trade.time for trade in trades))
         if self.reached >= self.window.end:
@@ -88,6 +87,11 @@ class Walk:
         if self.idle > IDLE:
             raise BadAnswer(f"{self.series}: {IDLE} pages of trades, none of them new")
         return False
+
+    @property
+    def found(self) -> int:
+        """The trades that were stored, those that were there already not counted, or wait."""
+        return self.added + len(self.rows)
 
     def _newest(self, asked: AskedTrades) -> bool:
         """Whether it is to be believed that there are no more trades."""
