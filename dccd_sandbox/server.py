@@ -164,6 +164,8 @@ class Server:
             accepted, _ = listening.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return  # the client went away again
+        # as exchanges do: else a message waits until the client has read the one before it
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
         task: asyncio.Task[object] = loop.create_task(
             loop.connect_accepted_socket(
