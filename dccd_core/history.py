@@ -19,7 +19,7 @@ from dccd_core.intervals import union
 from dccd_core.limits import Cancelled
 from dccd_core.models import Series, Window, iso
 from dccd_core.pages import Page
-from dccd_core.plan import Cell, Plan, after_listing, plan_cell
+from dccd_core.plan import Cell, Plan, after_listing, plan_years
 from dccd_core.questions import Questions
 from dccd_core.rest import RestClient, Retries
 from dccd_core.store.datastore import DataStore
@@ -110,7 +110,7 @@ class Collector:
         """What the cells take. Asks when a series begins where that is unknown; a series whose
         beginning cannot be had is a problem, since asking from the year dot would not end."""
         limits = self.exchange.limits
-        plans = [plan_cell(self.store, cell, limits) for cell in cells]
+        plans = plan_years(self.store, cells, limits)
         asked = [plan for plan in plans if plan.pages and not plan.problem]
         unknown = {plan.cell.series for plan in asked if plan.listed is None}
         with ThreadPoolExecutor(THREADS) as pool:

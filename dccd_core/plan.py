@@ -55,18 +55,33 @@ def cells(series: Series, window: Window) -> list[Cell]:
     return [Cell(series, period, part) for period, part in series.periods(window)]
 
 
-def plan_cell(store: DataStore, cell: Cell, limits: Limits) -> Plan:
-    """What is missing of a cell, and the pages that fetch it."""
-    series = cell.series
-    grid = series.grid(cell.window)
-    missing, problem = [grid], ""
+def plan_years(store: DataStore, cells: Sequence[Cell], limits: Limits) -> list[Plan]:
+    """What is missing of cells of candles, and the pages that fetch it.
+
+    The last candles before what is missing are asked for again, also where these are of the cell
+    before.
+    """
+    lacking = {cell: _lacking(store, cell) for cell in cells}
+    next_to = {(cell.series, cell.window.start): cell for cell in cells}
+    plans = []
+    for cell, (missing, problem) in lacking.items():
+        series, after = cell.series, next_to.get((cell.series, cell.window.end))
+        holes = [*missing, *(lacking[after][0] if after else [])]
+        wanted = clip([with_overlap(series, hole) for hole in holes], series.grid(cell.window))
+        pages = list(_cut(series, wanted, limits.page))
+        plans.append(Plan(cell, missing, pages, store.read_listing(series), problem))
+    return plans
+
+
+def _lacking(store: DataStore, cell: Cell) -> tuple[list[Window], str]:
+    """What is missing of a cell; all of it, and why that cannot be known, if its files are bad."""
+    grid = cell.series.grid(cell.window)
+    if grid.start == grid.end:
+        return [], ""
     try:
-        missing = store.missing_windows(series, grid) if grid.start < grid.end else []
+        return store.missing_windows(cell.series, grid), ""
     except (SchemaError, OSError) as error:
-        problem = str(error)
-    wanted = clip([with_overlap(series, hole) for hole in missing], grid)
-    listed = store.read_listing(series)
-    return Plan(cell, missing, list(_cut(series, wanted, limits.page)), listed, problem)
+        return [grid], str(error)
 
 
 def plan_days(

@@ -11,7 +11,7 @@ from dccd_core.models import Channel, Series
 from dccd_pipelines.assets import group_name
 from dccd_pipelines.cron import default_cron
 from dccd_pipelines.keys import asset_key
-from dccd_pipelines.partitions import due_periods, range_tags
+from dccd_pipelines.partitions import due_tags
 from dccd_pipelines.series_run import QUIET_TAG
 
 UNFINISHED = [
@@ -68,10 +68,10 @@ def series_schedule(config: Config, cron: str, series: Sequence[Series]) -> dg.S
         going = dg.RunsFilter(job_name=f"{name}_job", statuses=UNFINISHED)
         if running := context.instance.get_runs(going, limit=1):
             return dg.SkipReason(f"run {running[0].run_id} has not ended; it collects up to now")
-        periods = due_periods(config, run, context.scheduled_execution_time)
-        if not periods:
+        tags = due_tags(config, run, context.scheduled_execution_time)
+        if not tags:
             return dg.SkipReason("the configured start has not come yet")
-        return dg.RunRequest(tags=range_tags(periods))
+        return dg.RunRequest(tags=tags)
 
     return tick
 

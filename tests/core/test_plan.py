@@ -15,13 +15,14 @@ from helpers import (
     collect,
     collecting,
     page_questions,
+    table,
     truth,
     window,
 )
 
 from dccd_core.exchanges.base import Limits
 from dccd_core.models import SECOND, WEEK, Series, Symbol, Window
-from dccd_core.plan import REREAD, Cell, after_listing, cells, estimate, plan_cell
+from dccd_core.plan import REREAD, Cell, after_listing, cells, estimate, plan_years
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.schemas import OHLC
 from dccd_sandbox import Sandbox, Settings
@@ -191,13 +192,13 @@ def test_promise_4_no_row_is_lost_or_doubled_at_a_page_border(
 def test_an_empty_window_and_one_between_two_candles_are_no_work(store: DataStore) -> None:
     assert cells(BTC_1H, Window(MARCH.start, MARCH.start)) == []
     between = Window(MARCH.start + 1, MARCH.start + HOUR)
-    plan = plan_cell(store, Cell(BTC_1H, "2025", between), PLENTY)
+    plan = plan_years(store, [Cell(BTC_1H, "2025", between)], PLENTY)[0]
     assert (plan.missing, plan.pages, plan.problem) == ([], [], "")
 
 
 def test_pages_cover_what_is_missing_exactly_once(store: DataStore) -> None:
     limits = replace(PLENTY, page=100)
-    plan = plan_cell(store, Cell(BTC_1H, "2025", MARCH), limits)
+    plan = plan_years(store, [Cell(BTC_1H, "2025", MARCH)], limits)[0]
     assert plan.pages[0].start == MARCH.start
     assert plan.pages[-1].end == MARCH.end
     assert all(one.end == two.start for one, two in zip(plan.pages, plan.pages[1:], strict=False))
@@ -208,6 +209,18 @@ def test_pages_cover_what_is_missing_exactly_once(store: DataStore) -> None:
     assert not later.before_listing
     never = after_listing(plan, MARCH.end, limits)
     assert (never.missing, never.pages, never.before_listing) == ([], [], True)
+
+
+def test_the_last_candles_of_a_year_are_read_again_as_the_new_one_begins(store: DataStore) -> None:
+    years = cells(BTC_1H, window("2025-12-01", "2026-01-01T02:00"))
+    new_year, hour = at("2026-01-01"), [at("2026-01-01")]
+    whole = list(range(at("2025-12-01"), new_year, HOUR))
+    store.merge(BTC_1H, "2025", table(whole), [window("2025-01-01", "2026-01-01")], "test")
+    store.merge(BTC_1H, "2026", table(hour), [Window(new_year, new_year + HOUR)], "test")
+    old, new = plan_years(store, years, PLENTY)
+    assert (old.missing, old.pages) == ([], [Window(new_year - 2 * HOUR, new_year)])
+    assert new.pages == [Window(new_year, new_year + 2 * HOUR)]
+    assert plan_years(store, years[:1], PLENTY)[0].pages == []
 
 
 def test_a_dry_plan_asks_for_no_page(box: Sandbox, store: DataStore) -> None:
