@@ -16,7 +16,7 @@ import requests
 from dccd_core.config import Config
 from dccd_core.cron import latest_tick
 from dccd_core.incidents import Change, Condition, Register, State, step
-from dccd_core.messages import message
+from dccd_core.messages import LONGEST, message
 from dccd_core.store import files
 
 log = logging.getLogger(__name__)
@@ -25,17 +25,24 @@ TIMEOUT = 5.0
 # A webhook takes about one message a second; the rest goes with the next tick.
 AT_ONCE = 10
 RETRY = 30.0
+# Answers about a message and not about us: Discord's to more than 2,000 characters.
+UNWANTED = (400, 413, 422)
+
+
+class Unwanted(Exception):
+    """The webhook is there and does not take this message."""
 
 
 class Webhook:
-    """A Slack webhook, or one of Discord. `send` says why a message was not taken, or None."""
+    """A Slack webhook, or one of Discord."""
 
     def __init__(self, url: str) -> None:
         self._url = _slack_way(url)
         logging.getLogger("urllib3.connectionpool").addFilter(_not_of_paths(self._url))
 
     def send(self, text: str) -> str | None:
-        """Post one message; why it was not taken, without the address, or None."""
+        """Post one message; why it was not taken, without the address, or None. Unwanted if that
+        is because of the message."""
         try:
             answer = requests.post(
                 self._url,
@@ -45,6 +52,8 @@ class Webhook:
             )
         except (OSError, ValueError) as error:  # requests lets urllib3's own through
             return f"the webhook does not answer: {type(error).__name__}"
+        if answer.status_code in UNWANTED:
+            raise Unwanted(f"HTTP {answer.status_code}")
         return None if answer.ok and answer.status_code < 300 else f"HTTP {answer.status_code}"
 
 
@@ -69,7 +78,7 @@ class Sender(Protocol):
     """Takes messages."""
 
     def send(self, text: str) -> str | None:
-        """Why a message was not taken, or None."""
+        """Why a message was not taken, or None; Unwanted."""
 
 
 class Alerter:
@@ -129,13 +138,22 @@ class Alerter:
             state.pending = []
             self._register.write(state)
             return
-        state.pending += texts
+        state.pending += [text[:LONGEST] for text in texts]
         self._register.write(state)
         if state.refused is not None and 0 <= now - state.refused < RETRY:
             return
+        if state.pending:  # what cannot be noted as told would be told again and again
+            self._register.write(state, anyway=True)
         for _ in range(min(AT_ONCE, len(state.pending))):
-            problem = self._sender.send(state.pending[0])
-            state.refused = now if problem else None
+            text, refused = state.pending[0], None
+            try:
+                problem = self._sender.send(text)
+            except Unwanted as error:
+                # the others are not to wait for it; its first line may be taken
+                refused, problem = now, None
+                state.pending.append(text.partition("\n")[0])
+                log.warning("the webhook refuses a message, %s: %s", error, text)
+            state.refused = now if problem else refused
             if problem:
                 self._register.write(state)
                 log.warning("%d alerts wait: %s", len(state.pending), problem)
@@ -156,6 +174,9 @@ def send_test(config: Config) -> str | None:
     url = config.alerts.webhook_url
     if url is None:
         raise ValueError("alerts.webhook_url is not set: there is nobody to tell")
-    return Webhook(url.get_secret_value()).send(
-        ":white_check_mark: *dccd*: this is a test. Alerts arrive here."
-    )
+    try:
+        return Webhook(url.get_secret_value()).send(
+            ":white_check_mark: *dccd*: this is a test. Alerts arrive here."
+        )
+    except Unwanted as error:
+        return str(error)

@@ -199,10 +199,11 @@ class Register:
             files.set_aside(self._path)
             return State()
 
-    def write(self, state: State) -> None:
-        """Keep it, atomically. Of messages that nobody takes, the newest stay."""
+    def write(self, state: State, *, anyway: bool = False) -> None:
+        """Keep it, atomically; `anyway` also if nothing has changed, to know that it can be kept.
+        Of messages that nobody takes, the newest stay."""
         state.pending = state.pending[-MOST_PENDING:]
         content = msgspec.json.encode(state)
-        if content != self._known:
+        if anyway or content != self._known:
             files.write_bytes(self._path, content)
             self._known = content

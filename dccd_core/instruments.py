@@ -9,6 +9,7 @@ import msgspec
 
 from dccd_core.exchanges.base import (
     Answer,
+    BadAnswer,
     Exchange,
     ExchangeError,
     Instrument,
@@ -77,9 +78,13 @@ class Instruments:
     def _ask(self, now: int, known: dict[Symbol, Instrument]) -> dict[Symbol, Instrument]:
         listed: list[Instrument] = []
         pending = list(self._exchange.instruments_requests())
+        asked: list[Request] = []
         while pending:
-            part = self._ask_part(pending.pop(0))
+            asked.append(pending.pop(0))
+            part = self._ask_part(asked[-1])
             listed += part.instruments
+            if part.next in asked:
+                raise BadAnswer(f"{self._exchange.title}: the list of markets leads back to itself")
             pending += [part.next] if part.next else []
         gone = {s: replace(i, trading=False) for s, i in known.items()}
         merged = gone | {instrument.symbol: instrument for instrument in listed}

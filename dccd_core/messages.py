@@ -7,6 +7,10 @@ from datetime import timedelta
 from dccd_core.incidents import Change, Incident
 
 SHOWN = 10
+# Characters of a message: Discord takes 2,000.
+LONGEST = 1_900
+# Characters of what is wrong with one: the most that fit.
+_ROOMS = (1_500, 500, 150, 50, 15)
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s?]+(?=: )")
 _SIGNS = {
     "opened": ":red_circle:",
@@ -16,36 +20,51 @@ _SIGNS = {
 
 
 def message(change: Change, ui: str, now: float) -> str:
-    """One message about incidents of a kind: what is wrong, where to look, what to do."""
+    """One message about incidents of a kind: what is wrong, where to look, what to do.
+
+    Where that would be too long what is wrong is cut: `dccd status` has all of it.
+    """
+    for room in _ROOMS:
+        text = _message(change, ui, now, room)
+        if len(text) <= LONGEST:
+            break
+    return text
+
+
+def _message(change: Change, ui: str, now: float, room: int) -> str:
     if len(change.incidents) == 1:
-        return _single(change, change.incidents[0], ui, now)
+        return _single(change, change.incidents[0], ui, now, room)
     first = change.incidents[0].last
     head = f"{_SIGNS[change.what]} *{len(change.incidents)} × {escape(first.kind)}*"
     about = f" of {escape(first.group)}" if first.group else ""
     state = {"opened": "", "closed": " ended", "remind": " still open"}[change.what]
-    lines = [f"• {_line(change, one, ui, now)}" for one in change.incidents[:SHOWN]]
+    lines = [f"• {_line(change, one, ui, now, room)}" for one in change.incidents[:SHOWN]]
     more = len(change.incidents) - SHOWN
     lines += [f"• … and {more} more: `dccd status` lists them"] if more > 0 else []
     cure = f"\n{escape(first.cure)}" if first.cure and change.what != "closed" else ""
     return f"{head}{about}{state}\n" + "\n".join(lines) + cure
 
 
-def _single(change: Change, incident: Incident, ui: str, now: float) -> str:
+def _single(change: Change, incident: Incident, ui: str, now: float, room: int) -> str:
     sign, last = _SIGNS[change.what], incident.last
     head = f"{sign} *{escape(last.kind)}: {_linked(last.subject, last.path, ui)}*"
     if change.what == "closed":
         return f"{head} is over{_ended(change, incident, now)}"
     still = f" – for {duration(now - incident.opened)} now" if change.what == "remind" else ""
     cure = f"\n{escape(last.cure)}" if last.cure else ""
-    return f"{head}{still}\n{escape(last.text)}{cure}"
+    return f"{head}{still}\n{escape(_cut(last.text, room))}{cure}"
 
 
-def _line(change: Change, incident: Incident, ui: str, now: float) -> str:
+def _line(change: Change, incident: Incident, ui: str, now: float, room: int) -> str:
     last = incident.last
     name = _linked(last.subject, last.path, ui)
     if change.what == "closed":
         return f"{name}{_ended(change, incident, now)}"
-    return f"{name}: {escape(last.text)}"
+    return f"{name}: {escape(_cut(last.text, room))}"
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 def _ended(change: Change, incident: Incident, now: float) -> str:

@@ -6,8 +6,9 @@ All times inside the program are integers: microseconds since 1970-01-01 UTC. Wi
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from pathlib import PurePosixPath
 from typing import NamedTuple, Self
 
@@ -166,7 +167,10 @@ class Series:
         return self.floor(time - 1) + self.span * SECOND
 
     def grid(self, window: Window) -> Window:
-        """The window from the first open time inside `window` to past the last one."""
+        """The window from the first open time inside `window` to past the last one; `window` itself
+        where there is no grid."""
+        if not self.span:
+            return window
         start = self.ceil(window.start)
         return Window(start, max(start, self.ceil(window.end)))
 
@@ -178,6 +182,10 @@ class Series:
     def period(self, time: int) -> str:
         """The file's stem and partition key of a time: the year of candles, the day of the rest."""
         return moment(time).strftime("%Y" if self.channel is Channel.OHLC else "%Y-%m-%d")
+
+    def is_period(self, stem: str) -> bool:
+        """Whether the stem of a file is that of a period: that of a copy, 2026-old, is not."""
+        return _is_date(stem if self.channel is not Channel.OHLC else f"{stem}-01-01")
 
     def period_window(self, period: str) -> Window:
         """The window of a partition key, 2026 or 2026-11-22; ValueError if it is neither."""
@@ -195,3 +203,11 @@ class Series:
             end = min(self.period_window(period).end, window.end)
             yield period, Window(start, end)
             start = end
+
+
+@cache
+def _is_date(text: str) -> bool:
+    try:
+        return str(date.fromisoformat(text)) == text
+    except ValueError:
+        return False

@@ -64,19 +64,15 @@ def is_data(path: str) -> bool:
 
 def local_files(root: Path) -> dict[str, FileState]:
     """Every data file below the data path, as `binance/ohlc/BTC-USDT/1h/2026.parquet`."""
-    return dict(sorted(_walk(str(root), "")))
+    return dict(sorted(_walk(str(root), str(root), "")))
 
 
-def _walk(folder: str, inside: str) -> Iterator[tuple[str, FileState]]:
-    try:
-        entries = list(os.scandir(folder))
-    except FileNotFoundError:  # removed since it was listed
-        return
-    for entry in entries:
+def _walk(root: str, folder: str, inside: str) -> Iterator[tuple[str, FileState]]:
+    for entry in files.entries(root, folder):
         path = inside + entry.name
         if entry.is_dir(follow_symlinks=False):
             if not entry.name.startswith((".", "_")):
-                yield from _walk(entry.path, f"{path}/")
+                yield from _walk(root, entry.path, f"{path}/")
         elif (
             entry.is_file(follow_symlinks=False)
             and is_data(path)

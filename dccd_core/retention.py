@@ -103,7 +103,9 @@ class Retention:
         start = self._config.start_of(one.series) if one.series in self._config.jobs else None
         window = one.series.period_window(one.period)
         wanted = Window(max(window.start, start or 0), window.end)
-        if one.series in self._config.jobs and self._store.missing_windows(one.series, wanted):
+        if one.series in self._config.jobs and self._store.missing_windows(
+            one.series, one.series.grid(wanted)
+        ):
             return "is not complete: dccd backfill"
         return None
 

@@ -165,4 +165,4 @@ def _newest(context: dg.SensorEvaluationContext) -> int:
 
 def _failed(instance: dg.DagsterInstance, name: str) -> bool:
     last = instance.get_run_records(dg.RunsFilter(job_name=name), limit=1)
-    return bool(last) and last[0].dagster_run.status is dg.DagsterRunStatus.FAILURE
+    return bool(last) and last[0].dagster_run.status is not dg.DagsterRunStatus.SUCCESS

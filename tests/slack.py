@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -9,19 +10,21 @@ SECRET = "T0P5ECRET-hunter2"
 
 
 class Slack:
-    """The server. `status` is what it answers."""
+    """The server. `status` is what it answers; a message that it `refuses` gets 400."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
         self.status = 200
+        self.refuses: Callable[[str], bool] = lambda _: False
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if outer.status == 200:
-                    outer.messages.append(json.loads(body)["text"])
-                self.send_response(outer.status)
+                text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"]
+                status = 400 if outer.refuses(text) else outer.status
+                if status == 200:
+                    outer.messages.append(text)
+                self.send_response(status)
                 self.send_header("Location", "/elsewhere")
                 self.send_header("Content-Length", "0")
                 self.end_headers()

@@ -54,8 +54,10 @@ class DataStore:
         return self.root / as_series(series).path
 
     def existing_periods(self, series: Series | str) -> list[str]:
-        """The stems of the series' files, oldest first: years of candles."""
-        return sorted({path.name.split(".")[0] for path in self.folder(series).glob("*.parquet")})
+        """The stems of the series' files, oldest first: years of candles, days of the rest."""
+        series = as_series(series)
+        stems = {path.name.split(".")[0] for path in self.folder(series).glob("*.parquet")}
+        return sorted(stem for stem in stems if series.is_period(stem))
 
     def load(self, series: Series | str, start: Time = None, end: Time = None) -> pl.DataFrame:
         """The rows of a window, sorted by time."""
@@ -135,7 +137,7 @@ class DataStore:
     def is_period_complete(self, series: Series | str, period: str) -> bool:
         """Whether all of a period was asked and answered; the running one never is."""
         series = as_series(series)
-        return not self.missing_windows(series, series.period_window(period))
+        return not self.missing_windows(series, series.grid(series.period_window(period)))
 
     def gaps(self, series: Series | str, start: Time = None, end: Time = None) -> list[Gap]:
         """Every hole of a window with its kind; by default from the first row to the last."""

@@ -155,6 +155,20 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(pa.OSFile(str(path)), page_checksum_verification=True)
 
 
+def entries(root: str, folder: str) -> list[os.DirEntry[str]]:
+    """What is in a folder below `root`, nothing if it is gone. PermissionError where that hides
+    data: a disk's own folder beside those of exchanges, as lost+found, has none."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except FileNotFoundError:
+        return []
+    except PermissionError:
+        if os.path.relpath(folder, root).partition("/")[0].isidentifier() or folder == root:
+            raise
+        return []
+
+
 @contextmanager
 def naming_unreadable(path: Path) -> Iterator[None]:
     """Turn what Arrow says about damaged content into UnreadableError."""

@@ -1,6 +1,5 @@
 """What is stored, from footers alone."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import polars as pl
 
 from dccd_core.intervals import subtract
 from dccd_core.models import Series, Window, moment, span_label
-from dccd_core.store.files import UnreadableError
+from dccd_core.store.files import UnreadableError, entries
 from dccd_core.store.footer import Footer, ledger
 from dccd_core.store.gaps import GapKind, find_losses, with_removed
 from dccd_core.store.index import Index, Known, State
@@ -85,18 +84,17 @@ def _series(root: Path) -> Iterator[tuple[Series, dict[str, State]]]:
     """Every folder of a series, as `exchange/trades/PAIR`, and the state of its files by stem."""
     stems: dict[str, dict[str, State]] = defaultdict(lambda: defaultdict(tuple))
     base = len(str(root)) + 1
-    pending = [str(root)] if root.exists() else []
+    pending = [str(root)]
     while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.endswith((".parquet", ".fold")):
-                    folder = entry.path[base : -len(name) - 1]
-                    stat = entry.stat(follow_symlinks=False)
-                    state = (name, stat.st_ino, stat.st_mtime_ns, stat.st_size)
-                    stems[folder][name.lstrip(".").split(".")[0]] += (state,)
-                elif not name.startswith(".") and entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
+        for entry in entries(str(root), pending.pop()):
+            name = entry.name
+            if name.endswith((".parquet", ".fold")):
+                folder = entry.path[base : -len(name) - 1]
+                stat = entry.stat(follow_symlinks=False)
+                state = (name, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+                stems[folder][name.lstrip(".").split(".")[0]] += (state,)
+            elif not name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                pending.append(entry.path)
     for folder, found in stems.items():
         if series := _parse(folder):
             yield series, dict(sorted(found.items()))
@@ -120,6 +118,10 @@ def _rows(
     parts, key = list[Known](), str(series)
     for stem, state in stems.items():
         try:
+            if not series.is_period(stem):
+                raise SchemaError(
+                    "no file of ours has this name: who reads the folder reads it too"
+                )
             read = partial(_read, root, series, stem)
             parts += index.parts(f"{key}/{stem}", tuple(sorted(state)), read)
         except (UnreadableError, SchemaError, OSError) as error:

@@ -1,5 +1,6 @@
 """The webhook: what arrives, what waits, and that its address is told to nobody."""
 
+import errno
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from slack import SECRET, Slack
 from dccd_core.alerts import Alerter, Webhook, send_test, ui_address
 from dccd_core.config import Config
 from dccd_core.incidents import Condition, Kind, Register, State
+from dccd_core.store import files
 
 JOB = {"exchange": "binance", "pairs": ["BTC/USDT"], "span": "1h"}
 BTC = Condition(kind=Kind.JOB, subject="binance_ohlc_1h_job", text="3 runs in a row failed")
@@ -62,6 +64,57 @@ def test_what_is_not_taken_is_delivered_later_and_once(
     assert Register(tmp_path).read().pending == []
 
 
+def test_no_message_is_longer_than_discord_takes(slack: Slack, tmp_path: Path) -> None:
+    slack.refuses = lambda text: len(text) > 2_000
+    wrong = [
+        Condition(
+            kind=Kind.CHECK, subject=f"binance/ohlc/1h/P{n}-USDT", group="g", text="<&>" * 400
+        )
+        for n in range(12)
+    ]
+    Alerter(config_of(tmp_path, slack.url)).report(wrong, {Kind.CHECK}, 0.0)
+    [text] = slack.messages
+    assert text.startswith(":red_circle: *12 × check failed*")
+    assert all(f"P{n}-USDT: &lt;&amp;&gt;" in text for n in range(10))
+    assert text.endswith("• … and 2 more: `dccd status` lists them")
+
+
+def test_a_message_that_is_refused_holds_up_no_other(slack: Slack, tmp_path: Path) -> None:
+    slack.refuses = lambda text: "poison" in text
+    config = config_of(tmp_path, slack.url)
+    bad = Condition(kind=Kind.JOB, subject="a", text="poison")
+    Alerter(config).report([bad], {Kind.JOB}, 0.0)
+    assert slack.messages == []
+    Alerter(config).report([bad, BTC], {Kind.JOB}, 60.0)
+    assert [one.partition("\n")[0] for one in slack.messages] == [
+        ":red_circle: *job failed: a*",  # without what was refused in it
+        ":red_circle: *job failed: binance_ohlc_1h_job*",
+    ]
+    assert Register(tmp_path).read().pending == []
+
+
+def test_what_cannot_be_noted_as_told_is_told_later_and_once(
+    slack: Slack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, slack.url)
+    slack.status = 500
+    Alerter(config).report([BTC], {Kind.JOB}, 0.0)
+    slack.status = 200
+    with monkeypatch.context() as full:
+
+        def write_bytes(path: Path, content: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr(files, "write_bytes", write_bytes)
+        for now in range(60, 120, 5):
+            with pytest.raises(OSError, match="No space left"):
+                Alerter(config).report([BTC], {Kind.JOB}, float(now))
+    assert slack.messages == []
+    for now in range(120, 180, 5):
+        Alerter(config).report([BTC], {Kind.JOB}, float(now))
+    assert len(slack.messages) == 1
+
+
 def test_a_webhook_that_is_not_there_raises_nothing(tmp_path: Path) -> None:
     config = config_of(tmp_path, f"http://127.0.0.1:1/services/{SECRET}")
     Alerter(config).report([BTC], {Kind.JOB}, 0.0)
@@ -92,9 +145,9 @@ def test_the_address_is_told_to_nobody(
         assert SECRET not in repr(Alerter(config))
     assert "alerts wait" in caplog.text
     assert SECRET not in caplog.text
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert files
-    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written
+    assert [path for path in written if SECRET.encode() in path.read_bytes()] == []
 
 
 def test_a_webhook_that_is_opened_again_and_again_leaves_nothing_behind() -> None:

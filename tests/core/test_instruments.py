@@ -12,6 +12,7 @@ from helpers import NOW, PLENTY
 from dccd_core.exchanges import load
 from dccd_core.exchanges.base import (
     Answer,
+    BadAnswer,
     Banned,
     Instrument,
     Listed,
@@ -161,3 +162,18 @@ def test_a_list_in_parts_is_followed_to_its_end(
     with pytest.raises(UnknownSymbol):
         known.find(Symbol("SOL", "USDT"), now())
     assert asked(box) == 3
+
+
+class InCircles(InParts):
+    """Its first part leads to itself."""
+
+    def instruments(self, answer: Answer, request: Request) -> Listed:
+        return Listed(super().instruments(answer, request).instruments, request)
+
+
+def test_a_list_that_leads_back_to_itself_is_not_followed(
+    box: Sandbox, client: RestClient, path: Path
+) -> None:
+    with pytest.raises(BadAnswer, match="the list of markets leads back to itself"):
+        Instruments(InCircles(), client, path).find(BTC, now())
+    assert asked(box) == 1

@@ -239,3 +239,11 @@ def test_the_estimate_is_the_slower_of_budget_and_round_trips(
 ) -> None:
     limits = Limits(weight=5_400, seconds=60, burst=600, page=1_000, page_weight=2)
     assert estimate(requests, limits, threads=8) == pytest.approx(seconds)
+
+
+def test_a_whole_year_of_weeks_is_complete(box: Sandbox, store: DataStore) -> None:
+    """The first days of a year may belong to a week of the year before."""
+    weekly = replace(BTC_1H, span=WEEK)
+    get(box, store, window("2024-01-01", "2026-01-01"), weekly)
+    assert store.is_period_complete(weekly, "2025")
+    assert not store.is_period_complete(weekly, "2026")

@@ -1,14 +1,19 @@
 """What is stored, from footers alone; a bad file is one marked line."""
 
+import errno
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import copy
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from helpers import BTC_1H, BTC_1M, at, table, window
 
 from dccd_core.models import SECOND, Series, Symbol, Window
+from dccd_core.offsite_files import local_files
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.inventory import FRAME, InventoryRow
@@ -79,6 +84,42 @@ def test_a_foreign_file_is_a_marked_line_too(store: DataStore) -> None:
     pq.write_table(table([0]), store.folder(BTC_1H) / "2022.parquet")
     (bad,) = [row.error for row in store.inventory_rows() if row.error]
     assert "2022.parquet was not written by this program" in bad
+
+
+def test_a_copy_beside_the_files_is_a_marked_line_and_stops_nothing(store: DataStore) -> None:
+    before, rows = store.inventory_rows(), store.load(BTC_1H)
+    copy(store.folder(BTC_1H) / "2024.parquet", store.folder(BTC_1H) / "2024-old.parquet")
+    assert store.existing_periods(BTC_1H) == ["2023", "2024"]
+    assert store.load(BTC_1H).equals(rows)
+    bad = [row for row in store.inventory_rows() if row.error]
+    assert [(row.series, row.rows, row.error) for row in bad] == [
+        (BTC_1H, 0, "2024-old: no file of ours has this name: who reads the folder reads it too")
+    ]
+    assert [row for row in store.inventory_rows() if not row.error] == before
+
+
+def test_a_folder_that_is_not_ours_to_read_hides_nothing(
+    store: DataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk of its own has lost+found, for root alone."""
+    before, scandir, shut = store.inventory_rows(), os.scandir, store.root / "lost+found"
+    shut.mkdir()
+
+    def refuse(folder: str) -> Any:
+        if folder == str(shut):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert store.inventory_rows() == before
+    assert sorted(local_files(store.root)) == sorted(
+        str(path.relative_to(store.root)) for path in store.root.rglob("*.parquet")
+    )
+    shut = store.root / "binance"
+    with pytest.raises(PermissionError):
+        store.inventory_rows()
+    with pytest.raises(PermissionError):
+        local_files(store.root)
 
 
 def test_what_is_no_series_is_not_in_the_inventory(store: DataStore) -> None:

@@ -126,8 +126,9 @@ def test_copies_run_after_new_data_and_not_more_often_than_allowed(
     assert reason == "nothing new to copy"
 
 
-def test_no_second_run_beside_one_and_a_failed_one_is_tried_again(
-    instance: dg.DagsterInstance,
+@pytest.mark.parametrize("end", ["report_run_failed", "report_run_canceled"])
+def test_no_second_run_beside_one_and_one_that_did_not_succeed_is_tried_again(
+    instance: dg.DagsterInstance, end: str
 ) -> None:
     location = load_location()
     _, cursor = tick(location, instance, None)
@@ -136,7 +137,7 @@ def test_no_second_run_beside_one_and_a_failed_one_is_tried_again(
     )
     reason, _ = tick(location, instance, earlier(cursor, 600))
     assert reason == f"run {begun.run_id} has not ended"
-    instance.report_run_failed(begun)
+    getattr(instance, end)(begun)
     reason, cursor = tick(location, instance, cursor)
     assert reason is not None
     reason, _ = tick(location, instance, earlier(cursor, 600))
