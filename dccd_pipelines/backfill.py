@@ -21,6 +21,7 @@ from dccd_core.models import Series, Window, iso
 from dccd_core.plan import Plan, cells
 from dccd_core.store.datastore import as_time
 from dccd_pipelines.assets import group_name, series_assets
+from dccd_pipelines.foreground import end_dead, held
 from dccd_pipelines.instance import open_instance
 from dccd_pipelines.partitions import partitions_of, range_tags
 from dccd_pipelines.report import Report, SeriesPlan
@@ -175,13 +176,15 @@ def _materialize(
     series = list(dict.fromkeys(plan.cell.series for plan in plans))
     # The definition spans what is asked for, which may be before the configured start.
     partitions = partitions_of(config, series[0].channel, first=periods[0])
-    with open_instance(config) as instance:
+    data = config.settings.data_path
+    with open_instance(config) as instance, held(data) as hold:
+        end_dead(data, instance)
         result = dg.materialize(
             [series_assets(series, partitions)],
             instance=instance,
             resources={"collectors": collectors},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags=tags | range_tags(periods),
+            tags=tags | range_tags(periods) | hold,
             raise_on_error=False,
         )
     return result.run_id, None if result.success else f"run {result.run_id} failed"

@@ -12,7 +12,7 @@ from dccd_core.offsite_push import Pushed
 from dccd_core.offsite_rclone import OffsiteError
 from dccd_core.offsite_remote import Target
 from dccd_core.retention import Cleared, Retention
-from dccd_pipelines.schedules import UNFINISHED
+from dccd_pipelines.foreground import UNFINISHED
 
 GROUP = "offsite"
 RETENTION = dg.AssetKey([GROUP, "local", "retention"])  # no remote has a key of three parts

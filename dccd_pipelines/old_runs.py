@@ -12,7 +12,7 @@ from stat import S_ISREG
 
 import dagster as dg
 
-from dccd_pipelines.schedules import UNFINISHED
+from dccd_pipelines.foreground import UNFINISHED
 
 ENDED = [
     dg.DagsterRunStatus.SUCCESS,

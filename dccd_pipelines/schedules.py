@@ -10,16 +10,10 @@ from dccd_core.lineage import source_of, sources_first
 from dccd_core.models import Channel, Series
 from dccd_pipelines.assets import group_name
 from dccd_pipelines.cron import default_cron
+from dccd_pipelines.foreground import UNFINISHED
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.partitions import due_tags
 from dccd_pipelines.series_run import QUIET_TAG
-
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 
 
 def timetable(config: Config, channel: Channel) -> dict[tuple[str, str], list[Series]]:

@@ -1,8 +1,8 @@
-"""SIGINT and SIGTERM: how a person or a service manager asks a program to stop."""
+"""How a person, a service manager or a terminal that closes asks a program to stop."""
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from threading import Event
 from types import FrameType
@@ -15,7 +15,10 @@ def stop_signals(handle: Callable[[int], None]) -> Iterator[None]:
     def react(number: int, _: FrameType | None) -> None:
         handle(number)
 
-    before = {number: signal.signal(number, react) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup's programs outlive a terminal
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, react) for number in numbers}
     try:
         yield
     finally:
@@ -33,7 +36,8 @@ def cancelling(say: Callable[[str], None]) -> Iterator[Event]:
         if next(signals):
             raise SystemExit(128 + number)
         cancel.set()
-        say("Stopping; what is stored stays. Once more to leave at once.")
+        with suppress(OSError):  # the terminal may be what is gone
+            say("Stopping; what is stored stays. Once more to leave at once.")
 
     with stop_signals(stop):
         yield cancel

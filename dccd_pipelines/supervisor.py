@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -35,10 +35,11 @@ load_from:
 
 
 def supervise(config: Config, host: str, port: int, say: Callable[[str], None]) -> int:
-    """Run until SIGINT or SIGTERM; 0 after a clean stop.
+    """Run until SIGINT, SIGTERM or the terminal is closed; 0 after a clean stop.
 
     ConfigError if another supervisor works on the same data path, or the port is taken.
     """
+    say = _to_whoever_listens(say)
     noted = config.settings.data_path / ".dccd" / "start.json"
     with _alone(config.settings.data_path / ".dccd" / "locks" / "start.lock"):
         if left := end_leftovers(noted, GRACE):
@@ -49,22 +50,34 @@ def supervise(config: Config, host: str, port: int, say: Callable[[str], None]) 
         heard = _Ear(config.settings.data_path)
         stop = Event()
         with stop_signals(lambda _: stop.set()):
-            for child in children:
-                child.heard = heard
-                child.start()
-                _note(noted, children)
-                _await_port(child, stop)
-            say(f"Dagster's UI: http://{host}:{port}   (Ctrl-C stops everything)")
-            watch = Watch(config, children)
-            Thread(target=watch.run, args=(stop,), daemon=True).start()
-            while not stop.wait(0.5):
-                started = [child for child in children if _tend(child, say)]
-                if started:
+            try:
+                for child in children:
+                    child.heard = heard
+                    child.start()
                     _note(noted, children)
-            say("Stopping …")
-            _stop(children)
+                    _await_port(child, stop)
+                say(f"Dagster's UI: http://{host}:{port}   (Ctrl-C stops everything)")
+                watch = Watch(config, children)
+                Thread(target=watch.run, args=(stop,), daemon=True).start()
+                while not stop.wait(0.5):
+                    started = [child for child in children if _tend(child, say)]
+                    if started:
+                        _note(noted, children)
+                say("Stopping …")
+            finally:
+                _stop(children)
     say("Stopped.")
     return 0
+
+
+def _to_whoever_listens(say: Callable[[str], None]) -> Callable[[str], None]:
+    """The terminal may be closed meanwhile: that stops nothing."""
+
+    def safely(text: str) -> None:
+        with suppress(OSError):
+            say(text)
+
+    return safely
 
 
 class _Ear:
@@ -74,7 +87,8 @@ class _Ear:
         self._logs = Logs(data_path)
 
     def __call__(self, name: str, line: str) -> None:
-        sys.stderr.write(line)
+        with suppress(OSError):  # the terminal was closed
+            sys.stderr.write(line)
         try:
             self._logs.write(name, line, time.time())
         except OSError as error:  # a full disk: the terminal still has it

@@ -182,7 +182,16 @@ def test_a_data_path_that_cannot_be_written_is_one_message(
     assert len(said.splitlines()) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_path_that_dagster_takes_for_a_pattern_is_refused(project: Project) -> None:
+    project.write("pairs: [BTC/USDT], span: 1d, start: 2024-12-01")
+    project.path.write_text(project.path.read_text().replace("./data", "'./data[1]'"))
+    done = project.dccd("backfill", "--end", "2024-12-02")
+    assert done.returncode == 1
+    assert "settings.data_path: " in done.stderr
+    assert "Dagster takes a path with [ ] * or ? for a pattern" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_backfill_and_keeps_what_is_stored(
     project: Project, box: Sandbox, number: signal.Signals
 ) -> None:

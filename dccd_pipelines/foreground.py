@@ -1,0 +1,61 @@
+"""Runs in a process of our own: Dagster watches only those that it launches.
+
+One whose process was killed would be "started" for ever, and keep a place in its exchange's pool.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import dagster as dg
+
+from dccd_core.store import files
+
+HOLD_TAG = "dccd/hold"
+"""The name of the lock that the process of a run holds as long as it lives."""
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+@contextmanager
+def held(data_path: Path) -> Iterator[dict[str, str]]:
+    """The tags of a run that this process runs in the block."""
+    name = uuid4().hex
+    hold = files.Hold(_lock(data_path, name))
+    try:
+        yield {HOLD_TAG: name}
+    finally:
+        hold.release()
+        files.remove(_lock(data_path, name))
+
+
+def end_dead(data_path: Path, instance: dg.DagsterInstance) -> list[str]:
+    """Tell Dagster of the runs whose process is gone that they failed; their ids."""
+    found = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        name = run.tags.get(HOLD_TAG)
+        if name is None:
+            continue
+        try:
+            hold = files.Hold(_lock(data_path, name))
+        except files.BusyError:
+            continue
+        hold.release()
+        files.remove(_lock(data_path, name))
+        # asked again: it may have come to its end between the two questions
+        if (now := instance.get_run_by_id(run.run_id)) and now.status in UNFINISHED:
+            instance.report_run_failed(
+                now, "Its process ended before it did. What it stored stays."
+            )
+            found.append(run.run_id)
+    return found
+
+
+def _lock(data_path: Path, name: str) -> Path:
+    return data_path / ".dccd" / "locks" / f"run-{name}.lock"
