@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from dccd_core.exchanges.base import BadAnswer, Request
 from dccd_core.exchanges.trades import Trade
@@ -16,8 +17,10 @@ from dccd_core.trades_questions import AskedTrades
 
 # A trade may be published this much after it was made: the newest moments stay open.
 PUBLISHED = 30 * SECOND
-# That nothing came for longer is believed when it was said so often.
-QUIET = 3_600 * SECOND
+# That nothing came for longer than the market pauses, as the answer itself shows it, is believed
+# when it was said so often: empty and cut answers do come by mistake, and a run is often about one
+# hour only. Without trades to tell, and at least, a pause is so long; at most so long.
+QUIET, LONGEST_QUIET = 60 * SECOND, 600 * SECOND
 AGREEMENTS = 3
 # Pages without a new trade, one after the other.
 IDLE = 20
@@ -96,7 +99,8 @@ class Walk:
     def _newest(self, asked: AskedTrades) -> bool:
         """Whether it is to be believed that there are no more trades."""
         newest = min(self.window.end, asked.time - PUBLISHED)
-        if newest - self.reached > QUIET and self.quiet < AGREEMENTS:
+        quiet = min(LONGEST_QUIET, max(QUIET, _longest_pause(asked.page.trades)))
+        if newest - self.reached > quiet and self.quiet < AGREEMENTS:
             return False
         self.reached = max(self.reached, newest)
         return True
@@ -106,6 +110,11 @@ class Walk:
         rest = Window(self.reached, self.window.end)
         for day in self.days:
             day.failed += [(part, reason) for part in clip([day.window], rest)]
+
+
+def _longest_pause(trades: Sequence[Trade]) -> int:
+    times = sorted(trade.time for trade in trades)
+    return max((after - before for before, after in pairwise(times)), default=0)
 
 
 def start(plan: Plan) -> Day:

@@ -119,7 +119,8 @@ def test_the_running_day_stays_open_and_goes_on_where_it_ended(
     client = Client(later)
     collect(store, Memory(BTC=more), Window(wanted.start, later), client=client)
     assert stored(store) == truth(more, Window(wanted.start, later))
-    assert client.pages() <= 4
+    # the ten minutes without a trade at the end are not what its ten seconds let expect
+    assert client.pages() <= 3 + trades_walk.AGREEMENTS
     assert client.asked[0].path == "/trades", "neither the listing nor the list is asked again"
 
 
@@ -162,6 +163,48 @@ def test_that_nothing_came_any_more_is_believed_when_said_three_times(store: Dat
     assert [outcome.error for outcome in outcomes] == [None] * 7
     assert stored(store) == truth(trades, WANTED)
     assert store.missing_windows(BTC, WANTED) == []
+
+
+HOUR = Window(NOW - 3_600 * SECOND, NOW)
+
+
+@pytest.mark.parametrize("kept", [0, 10])
+@pytest.mark.parametrize("every", [5, 120])
+def test_one_empty_or_cut_answer_about_the_last_hour_is_not_believed(
+    store: DataStore, kept: int, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Memory, "contiguous", False)
+    monkeypatch.setattr(Memory, "trades_page", 1_000)
+    trades = [
+        Trade(t, None, str(n), 1.0, 1.0, True)
+        for n, t in enumerate(range(HOUR.start - 60 * SECOND, NOW, every * SECOND))
+    ]
+    store.write_listing(BTC, trades[0].time)
+    exchange, spoiled = Memory(BTC=trades), iter([True])
+
+    def spoil(_: Request, page: TradesPage) -> TradesPage:
+        return TradesPage(page.trades[:kept], None) if next(spoiled, False) else page
+
+    exchange.breaks = spoil
+    [outcome] = collect(store, exchange, HOUR)
+    assert outcome.error is None
+    assert stored(store) == truth(trades, HOUR)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "pages"),
+    [([], 3), ([5], 3), ([1, 12, 20, 31, 44, 52], 1), ([1, 12, 20, 31], 3)],
+)
+def test_a_quiet_hour_is_believed_after_three_requests_and_a_usual_pause_at_once(
+    store: DataStore, minutes: list[int], pages: int
+) -> None:
+    times = [NOW - 2 * DAY * SECOND, *(HOUR.start + n * 60 * SECOND for n in minutes)]
+    trades = [Trade(t, None, str(n), 1.0, 1.0, True) for n, t in enumerate(times)]
+    store.write_listing(BTC, trades[0].time)
+    client = Client(NOW)
+    [outcome] = collect(store, Memory(BTC=trades), HOUR, client=client)
+    assert (outcome.error, outcome.added, client.pages()) == (None, len(minutes), pages)
+    assert store.missing_windows(BTC, HOUR) == [Window(NOW - trades_walk.PUBLISHED, NOW)]
 
 
 def test_a_hole_in_the_ids_is_asked_for_again_and_told_if_it_stays(store: DataStore) -> None:
