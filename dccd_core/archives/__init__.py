@@ -23,9 +23,10 @@ than a page is missing). It raises Cancelled once `cancel` is set, and nothing e
 `dccd_core.archives.base.ArchiveError` stays inside, a caller meets it as `Refused`. A host that
 does not answer is given up until the archive is closed.
 
-What is covered: of trades all the time of a file, but for holes in ids that should have none; of
-candles only that of which there are rows, so that REST is asked about holes. Kraken's files leave
-out intervals without trades, of which Kraken's own candles are flat: these are put in.
+What is covered: of trades the time of a file, but for holes in ids that should have none, and for
+ends of it at which it seems to be cut short (see `edges`); of candles only that of which there are
+rows, so that REST is asked about holes. Kraken's files leave out intervals without trades, of which
+Kraken's own candles are flat: these are put in.
 
 `archive.files(series, instrument, missing)` names what would be asked first, for estimates, without
 a request. `archive.requests` and `archive.bytes` count what was sent and received, checksums and

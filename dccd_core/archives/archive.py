@@ -13,13 +13,13 @@ from typing import Self
 from dccd_core.archives.base import ArchiveError, ArchiveFile, Part, Refused, Source
 from dccd_core.archives.choice import choose, worth_it
 from dccd_core.archives.download import Download, Host, HostDown
+from dccd_core.archives.edges import Seam, seam_of
 from dccd_core.archives.lines import read_lines
-from dccd_core.archives.memory import LATE, Absent
+from dccd_core.archives.memory import LATE, Absent, lacking
 from dccd_core.archives.parts import Parts, joined
 from dccd_core.archives.ranges import RangedZips, key
 from dccd_core.archives.unpack import Text, open_cutout, open_text, verify
 from dccd_core.exchanges.base import Exchange, Instrument
-from dccd_core.exchanges.trades import TradesHistory
 from dccd_core.intervals import clip, subtract, union
 from dccd_core.limits import Cancelled
 from dccd_core.models import DAY, SECOND, Channel, Series, Window
@@ -122,7 +122,7 @@ class Archive:
         left = [
             file
             for file in offers.values()
-            if not self._is_past(series, file, now)
+            if not self._is_past(series, file, windows, now)
             and not any(w.start <= file.window.start and file.window.end <= w.end for w in gone)
         ]
         return choose(left, windows, worth)
@@ -138,23 +138,40 @@ class Archive:
     ) -> Iterator[Part | Refused]:
         left = union(missing)
         while chosen := self.files(series, instrument, left):
+            seam, read = seam_of(self._exchange, series, _now()), list[ArchiveFile]()
             for file, get in self._ahead(series, chosen):
                 wanted = clip(left, file.window)
                 try:
-                    for part in self._parts(series, instrument, file, wanted, get):
+                    for part in self._parts(series, instrument, file, wanted, get, seam):
                         left = subtract(left, part.covered)
                         yield part
+                    read.append(file)
                 except ArchiveError as error:
                     down = isinstance(error, HostDown)
                     if not (down and self._down):
                         yield Refused(file.path, file.window, str(error))
                     self._down = self._down or down
+                except Cancelled:
+                    yield from seam.settle() if seam else ()  # these were read to their end
+                    raise
+            for part in seam.settle() if seam else ():
+                left = subtract(left, part.covered)
+                yield part
+            self._remember(series, read, left)
 
-    def _is_past(self, series: Series, file: ArchiveFile, now: int) -> bool:
-        """Whether a file was tried already, or is known not to be there."""
+    def _remember(self, series: Series, read: Sequence[ArchiveFile], left: list[Window]) -> None:
+        """Which trades these files do not have: another run need not read them again for that."""
+        if series.channel is Channel.TRADES:
+            for file in read:
+                if part := clip(left, file.window):
+                    self._absent.add(lacking(file.path, part), file.window, _now())
+
+    def _is_past(self, series: Series, file: ArchiveFile, windows: list[Window], now: int) -> bool:
+        """Whether a file was tried already, or is known not to be there or to lack just this."""
         return (
             (series, file.path) in self._tried
             or self._absent.known(file.path, now)
+            or self._absent.known(lacking(file.path, clip(windows, file.window)), now)
             or (file.ranged and self._absent.known(key(file), now))
         )
 
@@ -231,6 +248,7 @@ class Archive:
         file: ArchiveFile,
         wanted: list[Window],
         get: Callable[[], Fetched | None],
+        seam: Seam | None,
     ) -> Iterator[Part]:
         fetched = get()
         if fetched is None:
@@ -242,7 +260,7 @@ class Archive:
             series,
             file,
             wanted,
-            contiguous=trades and isinstance(exchange, TradesHistory) and exchange.contiguous,
+            seam=seam,
             fill_empty=not trades and self._source.omits_empty and exchange.fills_empty,
         )
         with download.file:

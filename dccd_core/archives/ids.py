@@ -1,5 +1,7 @@
 """Trade ids that follow each other without a hole: where a file lacks some."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 
@@ -8,12 +10,28 @@ from dccd_core.models import Window
 from dccd_core.store.schemas import integers, table_times
 
 
+class End(NamedTuple):
+    """The id and the time of a trade."""
+
+    id: int
+    time: int
+
+
 class Ids:
-    """Looks at the trades of a file by blocks, whether the oldest or the newest come first."""
+    """Looks at the trades of a file by blocks, whether the oldest or the newest come first.
+
+    `oldest_first`: the first block has said so, which settles the lowest id.
+    """
 
     def __init__(self) -> None:
-        self._first: tuple[int, int] | None = None  # id and time
-        self._last = (0, 0)
+        self._first: End | None = None
+        self._last = End(0, 0)
+        self.oldest_first = False
+
+    @property
+    def ends(self) -> tuple[End, End] | None:
+        """The trades with the lowest and the highest id so far; None without any."""
+        return (self._first, self._last) if self._first else None
 
     def holes(self, rows: pa.Table) -> list[Window]:
         """Between which times trades are absent, in this block or between it and those before.
@@ -30,20 +48,22 @@ class Ids:
         if (steps <= 0).any():
             raise ArchiveError(f"trade {ids[np.argmax(steps <= 0)]} is there twice")
         found = [_between(times[i], times[i + 1]) for i in np.flatnonzero(steps > 1)]
-        first, last = (int(ids[0]), int(times[0])), (int(ids[-1]), int(times[-1]))
+        first, last = End(int(ids[0]), int(times[0])), End(int(ids[-1]), int(times[-1]))
+        if self._first is None:
+            self.oldest_first = bool(order[0] == 0)
         return found + self._join(first, last)
 
-    def _join(self, first: tuple[int, int], last: tuple[int, int]) -> list[Window]:
+    def _join(self, first: End, last: End) -> list[Window]:
         if self._first is None:
             self._first, self._last = first, last
             return []
-        if first[0] > self._last[0]:
+        if first.id > self._last.id:
             older, newer, self._last = self._last, first, last
-        elif last[0] < self._first[0]:
+        elif last.id < self._first.id:
             older, newer, self._first = last, self._first, first
         else:
             raise ArchiveError("trade ids are neither in ascending nor in descending order")
-        return [_between(older[1], newer[1])] if newer[0] - older[0] > 1 else []
+        return [_between(older.time, newer.time)] if newer.id - older.id > 1 else []
 
 
 def _between(one: int, other: int) -> Window:

@@ -1,6 +1,8 @@
 """What was not there when it was asked for, so that not every run asks again."""
 
+import hashlib
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -46,3 +48,12 @@ class Absent:
             return _NOTES.decode(self._path.read_bytes())
         except (FileNotFoundError, msgspec.MsgspecError):
             return {}  # a damaged note costs a few requests
+
+
+def lacking(path: str, windows: Sequence[Window]) -> str:
+    """A name for just these times that a file which is there does not have.
+
+    Where more is missing, as after a day was deleted here, the name is another one.
+    """
+    times = " ".join(f"{start}-{end}" for start, end in windows)
+    return f"{path} without {hashlib.sha256(times.encode()).hexdigest()[:16]}"

@@ -1,24 +1,27 @@
 """From the rows of one file to parts of periods, each as soon as it is complete."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from dccd_core.archives.base import ArchiveError, ArchiveFile, Part, Refused
+from dccd_core.archives.edges import Rhythm, Seam
 from dccd_core.archives.ids import Ids
 from dccd_core.archives.rows import (
     check_grid,
     check_times,
     flat_filled,
     in_order,
+    kept,
     runs,
 )
 from dccd_core.intervals import clip, subtract, union
 from dccd_core.limits import Cancelled
 from dccd_core.models import SECOND, Channel, Series, Window
-from dccd_core.store.schemas import SCHEMAS, bits, table_times
+from dccd_core.store.schemas import SCHEMAS, table_times
 
 # A year of 1 m candles, 40 MB.
 MOST_ROWS = 530_000
@@ -27,9 +30,11 @@ MOST_ROWS = 530_000
 class Parts:
     """Takes the rows of one file, those inside `wanted`, and gives them back by periods.
 
-    Of trades, all of the file's time is covered, but for holes in ids that are `contiguous`. Of
-    candles, that is covered of which there are rows, flat ones too where the file leaves out what
-    was not traded and the exchange itself does not (`fill_empty`).
+    Of trades, the file's time is covered but for what it seems to lack before its first and after
+    its last one. Where ids are contiguous, which `seam` says, holes in them are not covered either,
+    and the ends wait for the ids of the files beside. Of candles, that is covered of which there
+    are rows, flat ones too where the file leaves out what was not traded and the exchange itself
+    does not (`fill_empty`).
     """
 
     def __init__(
@@ -38,15 +43,16 @@ class Parts:
         file: ArchiveFile,
         wanted: list[Window],
         *,
-        contiguous: bool,
+        seam: Seam | None,
         fill_empty: bool,
     ) -> None:
         self._series, self._file, self._wanted = series, file, wanted
-        self._contiguous, self._fill_empty = contiguous, fill_empty
+        self._seam, self._fill_empty = seam, fill_empty
         self._open: dict[str, list[pa.Table]] = {}
         self._done: set[str] = set()
-        self._ids = Ids()
+        self._ids, self._rhythm = Ids(), Rhythm()
         self._holes: list[Window] = []
+        self._begun = False
         self._last: pa.Table | None = None
 
     def add(self, rows: pa.Table) -> Iterator[Part]:
@@ -54,26 +60,76 @@ class Parts:
         if not rows.num_rows:
             return
         check_times(rows, self._file.window)
-        if self._contiguous:
+        if self._seam:
             self._holes += self._ids.holes(rows)
         if self._fill_empty:
             rows = self._filled(rows)
         times = table_times(rows)
+        if self._trades:
+            self._rhythm.see(times)
         earliest = int(times.min())
         for wanted in self._wanted:
             inside = _between(rows, times, wanted)
             if inside.num_rows:
                 self._take(inside)
         before = self._series.period(earliest)
-        yield from (self._part(period) for period in sorted(self._open) if period < before)
+        ready = sorted(period for period in self._open if period < before)
+        if self._trades and (ready or self._ids.oldest_first):
+            yield from self._begin()
+        yield from (self._part(period) for period in ready)
 
     def finish(self) -> Iterator[Part]:
         """The periods that are left, also those of which the file has no row."""
+        edge, believed = None, False
+        if self._trades:
+            yield from self._begin()
+            edge, believed = self._last_edge()
+        if self._seam:
+            ends = self._ids.ends
+            yield from self._seam.end(self._file.window, ends[1].id if ends else None)
         periods = {p for window in self._wanted for p, _ in self._series.periods(window)}
         for period in sorted(periods - self._done):
             part = self._part(period)
-            if part.covered:
+            open_end = subtract(clip(self._inside(period), edge), self._holes) if edge else []
+            if self._seam and open_end:
+                part = replace(part, covered=subtract(part.covered, open_end))
+                self._seam.hold(part, open_end, believed=believed)
+            elif part.covered or part.rows.num_rows:
                 yield part
+
+    def _begin(self) -> Iterator[Part]:
+        """Settle once what is before the first trade; the parts of the file before."""
+        seen = self._rhythm.seen
+        if self._begun or seen is None:
+            return
+        self._begun = True
+        empty, start = None, seen.start
+        if self._seam and (ends := self._ids.ends):
+            start = ends[0].time + 1  # a file that is cut may be so amid the trades of a moment
+            empty, freed = self._seam.begin(self._file.window, ends[0].id)
+            yield from freed
+        edge = Window(self._file.window.start, start)
+        if not (self._is_believed(edge) if empty is None else empty):
+            self._holes.append(edge)
+
+    def _last_edge(self) -> tuple[Window, bool]:
+        """What is after the last trade, and whether it is to be believed that none followed."""
+        seen, ends = self._rhythm.seen, self._ids.ends
+        start = self._file.window.start if seen is None else seen.end
+        edge = Window(ends[1].time if ends else start, self._file.window.end)
+        believed = self._is_believed(edge)
+        if not self._seam and not believed:
+            self._holes.append(edge)
+        return edge, believed
+
+    def _is_believed(self, edge: Window) -> bool:
+        """Whether nothing was traded at an end of the file, as far as the file itself tells."""
+        beyond = self._seam is None or self._seam.may_believe(edge)
+        return beyond and self._rhythm.is_usual(edge)
+
+    @property
+    def _trades(self) -> bool:
+        return self._series.channel is Channel.TRADES
 
     def _filled(self, rows: pa.Table) -> pa.Table:
         joined = rows if self._last is None else pa.concat_tables([self._last, rows])
@@ -102,8 +158,10 @@ class Parts:
         if self._series.channel is Channel.OHLC:
             check_grid(rows, self._series)
             return runs(table_times(rows), self._series.span * SECOND)
-        inside = clip(clip(self._wanted, self._series.period_window(period)), self._file.window)
-        return subtract(inside, self._holes)
+        return subtract(self._inside(period), self._holes)
+
+    def _inside(self, period: str) -> list[Window]:
+        return clip(clip(self._wanted, self._series.period_window(period)), self._file.window)
 
 
 def joined(items: Iterator[Part | Refused], series: Series) -> Iterator[Part | Refused]:
@@ -135,8 +193,5 @@ def _one(parts: list[Part]) -> Part:
 
 
 def _between(rows: pa.Table, times: NDArray[np.int64], window: Window) -> pa.Table:
-    """The rows of a window; all of them as they are where that is so."""
-    inside = (times >= window.start) & (times < window.end)
-    if inside.all():
-        return rows
-    return rows.filter(pa.Array.from_buffers(pa.bool_(), len(rows), [None, bits(inside)]))
+    """The rows of a window."""
+    return kept(rows, (times >= window.start) & (times < window.end))

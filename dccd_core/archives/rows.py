@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dccd_core.archives.base import ArchiveError
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import SECOND, Channel, Series, Window, iso
-from dccd_core.store.schemas import SCHEMAS, array, integers, numbers, table_times
+from dccd_core.store.schemas import SCHEMAS, array, bits, integers, numbers, table_times
 
 # Milliseconds have thirteen digits until 2286, microseconds have sixteen since 2001.
 MICROSECONDS_FROM = 10**14
@@ -118,6 +118,13 @@ def in_order(rows: pa.Table) -> pa.Table:
     if order is not None:
         return rows.take(array(len(times) - 1 - order))
     return rows.take(array(np.argsort(times, kind="stable")))
+
+
+def kept(rows: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:
+    """The rows where the mask is set; all of them as they are where that is so."""
+    if mask.all():
+        return rows
+    return rows.filter(pa.Array.from_buffers(pa.bool_(), len(rows), [None, bits(mask)]))
 
 
 def check_times(rows: pa.Table, window: Window) -> None:
