@@ -3,17 +3,20 @@
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from dccd_core.archives.archive import Archive
 from dccd_core.archives.base import Part
+from dccd_core.archives.doubles import without_stored
 from dccd_core.exchanges.base import ExchangeError, Instrument
 from dccd_core.history import Outcome, Progress
 from dccd_core.intervals import clip, subtract, union
 from dccd_core.limits import Cancelled
-from dccd_core.models import Series, Window
+from dccd_core.models import Channel, Series, Window
 from dccd_core.plan import Cell, Plan
 from dccd_core.store.datastore import DataStore
+from dccd_core.store.files import UnreadableError
 from dccd_core.store.period import Merged
 from dccd_core.store.schemas import SchemaError
 
@@ -111,7 +114,7 @@ class ArchiveFirst:
             filled = self._filled[series, item.period]
             filled.requests += sent
             try:
-                merged = self._store.merge(series, item.period, item.rows, item.covered, "archive")
+                merged = self._merge(series, item)
             except (SchemaError, OSError) as error:
                 filled.notes.append(f"{item.file}: not stored: {error}")
                 continue
@@ -120,6 +123,13 @@ class ArchiveFirst:
             filled.revised += merged.revised
             rows += merged.added
             self._progress(Progress(series, 0, 1, rows, self._archive.requests))
+
+    def _merge(self, series: Series, part: Part) -> Merged:
+        rows = part.rows
+        if series.channel is Channel.TRADES and self._archive.renumbers(series):
+            with suppress(UnreadableError):  # merging sets it aside: nothing of it is stored then
+                rows = without_stored(self._store, series, rows)
+        return self._store.merge(series, part.period, rows, part.covered, "archive")
 
     def told(self, outcome: Outcome) -> Outcome:
         """An outcome with what files gave to its cell."""

@@ -103,6 +103,10 @@ class Archive:
         """Whether there are files of such a series."""
         return self._source.offers(series)
 
+    def renumbers(self, series: Series) -> bool:
+        """Whether its trades have other ids than the exchange gives them elsewhere."""
+        return self._source.renumbers(series)
+
     def files(
         self, series: Series, instrument: Instrument, missing: Sequence[Window]
     ) -> list[ArchiveFile]:

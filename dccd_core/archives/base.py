@@ -97,6 +97,11 @@ class Source(ABC):
     def offers(self, series: Series) -> bool:
         """Whether there are files of such a series."""
 
+    def renumbers(self, series: Series) -> bool:
+        """Whether the trades of the files have other ids than the exchange gives them elsewhere:
+        a number after the file's day, as 2025-05-19/17."""
+        return False
+
     @abstractmethod
     def files(
         self, series: Series, instrument: Instrument, window: Window, now: int

@@ -57,6 +57,10 @@ class BybitTrades(Source):
         """Trades."""
         return series.channel is Channel.TRADES
 
+    def renumbers(self, series: Series) -> bool:
+        """Those of spot."""
+        return not series.symbol.contract
+
     def files(
         self, series: Series, instrument: Instrument, window: Window, now: int
     ) -> Iterator[ArchiveFile]:

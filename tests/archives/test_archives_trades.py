@@ -5,6 +5,7 @@ The lines are of the published shape; where a comment names a place, they were s
 
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from archives.host import gzipped, opened, serving, sorted_out, zipped
@@ -12,11 +13,14 @@ from helpers import at, window
 
 from dccd_core.archived import ArchiveFirst
 from dccd_core.archives.base import ArchiveError, Part, Refused
+from dccd_core.archives.doubles import without_stored
 from dccd_core.archives.ids import Ids
 from dccd_core.exchanges.base import Instrument
+from dccd_core.exchanges.trades import Trade
 from dccd_core.models import SECOND, Channel, Series, Symbol, Window
 from dccd_core.plan import Cell, Plan
 from dccd_core.store.datastore import DataStore
+from dccd_core.store.schemas import trades_table
 
 PERP = Symbol("BTC", "USDT", "PERP")
 SPOT = Symbol("BTC", "USDT")
@@ -102,6 +106,81 @@ def test_bybit_spot_numbers_are_made_unique_by_the_day(tmp_path: Path) -> None:
     assert rows_of(parts) == [
         (1_747_612_800_074_000, "2025-05-19/1", 106453.8, 0.003718, "sell"),
     ]
+
+
+def streamed(store: DataStore, day: str, trades: list[Trade], covered: list[Window]) -> None:
+    store.merge(BYBIT_SPOT, day, trades_table(trades), covered, "stream")
+
+
+def filled_from_bybit_spot(store: DataStore, trades: list[Trade], unit: int = 1_000) -> None:
+    """What a run does with the published file of these trades, all of one day."""
+    lines = [
+        f"{n},{t.time // unit},{t.price},{t.amount},{'buy' if t.buy else 'sell'}"
+        for n, t in enumerate(trades, 1)
+    ]
+    day = window("2025-05-19", "2025-05-20")
+    text = "\n".join(["id,timestamp,price,volume,side", *lines, ""])
+    files = {"spot/BTCUSDT/BTCUSDT_2025-05-19.csv.gz": gzipped(text)}
+    market = Instrument(SPOT, "spot BTCUSDT", True)
+    with serving(files) as host, opened("bybit", store.private, host) as archive:
+        first = ArchiveFirst(archive, store, lambda _: market, lambda _: None)
+        first.fill([Plan(Cell(BYBIT_SPOT, "2025-05-19", day), [day], [])])
+
+
+@pytest.mark.parametrize("unit", [1, 1_000])
+def test_a_bybit_spot_trade_that_a_stream_brought_is_stored_once(tmp_path: Path, unit: int) -> None:
+    start = at("2025-05-19")
+    # the fills of an order are alike: two trades in each fifth of a second, three now and then
+    times = [start + n * SECOND // 5 for n in range(300) for _ in range(3 if n % 10 == 0 else 2)]
+    trades = [Trade(t, t, f"22900000{n:08}", 100.5, 0.1, n % 2 == 0) for n, t in enumerate(times)]
+    store = DataStore(tmp_path)
+    before = [t for t in trades if t.time < start + 20 * SECOND]
+    after = [t for t in trades if t.time >= start + 30 * SECOND]
+    # a break of ten seconds; what is covered ends before the newest trades, of which some are there
+    streamed(store, "2025-05-19", before[:-1], [Window(start, before[-1].time)])
+    streamed(store, "2025-05-19", after[1:], [Window(after[4].time, after[-1].time)])
+    filled_from_bybit_spot(store, trades, unit)
+    rows = store.load(BYBIT_SPOT)
+    found = zip(rows["time"].dt.epoch("us"), rows["side"].cast(pl.String), strict=True)
+    assert sorted(found) == sorted((t.time, "buy" if t.buy else "sell") for t in trades)
+    own = set(rows["trade_id"]) & {trade.trade_id for trade in trades}
+    assert len(own) == len(before) + len(after) - 2, "what the stream brought stays as it is"
+    assert store.missing_windows(BYBIT_SPOT, Window(start, start + 59 * SECOND)) == []
+
+
+def test_a_bybit_spot_file_that_is_read_twice_changes_nothing(tmp_path: Path) -> None:
+    start = at("2025-05-19")
+    trades = [
+        Trade(start + n // 4 * SECOND, None, str(10_000 + n), 1.0, 1.0, True) for n in range(60)
+    ]
+    store = DataStore(tmp_path)
+    streamed(store, "2025-05-19", trades[10:30:3], [])
+    filled_from_bybit_spot(store, trades)
+    once = store.load(BYBIT_SPOT)
+    assert once.height == len(trades)
+    market = Instrument(SPOT, "spot BTCUSDT", True)
+    day = window("2025-05-19", "2025-05-20")
+    text = "\n".join(f"{n},{t.time // 1_000},1.0,1.0,buy" for n, t in enumerate(trades, 1))
+    files = {
+        "spot/BTCUSDT/BTCUSDT_2025-05-19.csv.gz": gzipped(
+            f"id,timestamp,price,volume,side\n{text}\n"
+        )
+    }
+    parts, _ = fetched(BYBIT_SPOT, market, tmp_path / "again", files, day)
+    rows = without_stored(store, BYBIT_SPOT, parts[0].rows)
+    store.merge(BYBIT_SPOT, "2025-05-19", rows, [day], "archive")
+    assert store.load(BYBIT_SPOT).equals(once)
+
+
+def test_a_bybit_spot_file_takes_the_place_of_a_damaged_one(tmp_path: Path) -> None:
+    start = at("2025-05-19")
+    trades = [Trade(start + n * SECOND, None, str(n), 1.0, 1.0, True) for n in range(60)]
+    store = DataStore(tmp_path)
+    streamed(store, "2025-05-19", trades, [])
+    path = store.folder(BYBIT_SPOT) / "2025-05-19.parquet"
+    path.write_bytes(path.read_bytes()[:200])
+    filled_from_bybit_spot(store, trades)
+    assert store.load(BYBIT_SPOT).height == len(trades)
 
 
 @pytest.mark.parametrize(
