@@ -44,10 +44,15 @@ def describe(name: str) -> str:
     return _DESCRIPTIONS[name]
 
 
-def verdict(store: DataStore, series: Series, name: str, errors: str | None) -> dg.AssetCheckResult:
-    """The result of one check; `errors` are those of a run that has just ended."""
+def verdict(
+    store: DataStore, series: Series, name: str, errors: str | None, since: int | None = None
+) -> dg.AssetCheckResult:
+    """The result of one check; `errors` are those of a run that has just ended, `since` is where
+    the series is configured to begin."""
     try:
-        problems, metadata, good = _CHECKS[name](store, series)
+        problems, metadata, good = (
+            _quality(store, series, since or 0) if name == QUALITY else _OTHERS[name](store, series)
+        )
     except (SchemaError, UnreadableError, OSError, ExchangeError) as error:
         problems, metadata, good = [str(error)], {}, ""
     problems = [*([errors] if errors else []), *problems]
@@ -61,8 +66,8 @@ def verdict(store: DataStore, series: Series, name: str, errors: str | None) -> 
     )
 
 
-def _quality(store: DataStore, series: Series) -> Said:
-    found = judge(store, series, time.time_ns() // 1_000)
+def _quality(store: DataStore, series: Series, since: int) -> Said:
+    found = judge(store, series, time.time_ns() // 1_000, since)
     return found.problems, quality_metadata(found), "complete, in order and consistent"
 
 
@@ -87,4 +92,4 @@ def _overlap(store: DataStore, series: Series) -> Said:
     return difference, figures, good
 
 
-_CHECKS = {QUALITY: _quality, CONTIGUOUS: _contiguous, OVERLAP: _overlap}
+_OTHERS = {CONTIGUOUS: _contiguous, OVERLAP: _overlap}

@@ -1,13 +1,13 @@
 """The partitions of all series, in one place."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from dccd_core.collection import BEGINNING, FIRST_YEAR
 from dccd_core.config import Config
-from dccd_core.models import DAY, SECOND, Channel, Series, Window, iso, microseconds, moment
+from dccd_core.models import Channel, Series, microseconds, moment
 from dccd_core.plan import REREAD
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
@@ -15,11 +15,7 @@ from dccd_core.store.schemas import SchemaError
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
-SINCE_TAG = "dccd/since"
-"""A run looks at nothing before this moment, ISO 8601."""
 DAY_FORMAT = "%Y-%m-%d"
-# How far back a scheduled run looks for holes; older ones are for a backfill.
-LOOK_BACK = 7 * DAY * SECOND
 
 
 def partitions_of(
@@ -85,67 +81,34 @@ def range_tags(periods: Sequence[str]) -> dict[str, str]:
     return {RANGE_START: periods[0], RANGE_END: periods[-1]}
 
 
-def due_tags(config: Config, series: Sequence[Series], at: datetime) -> dict[str, str]:
-    """The tags of a scheduled run: the periods that it looks at; none before the earliest
-    configured start, and no tags if there is none.
+def due_periods(config: Config, series: Sequence[Series], at: datetime) -> list[str]:
+    """The periods that a scheduled run looks at; none before the earliest configured start.
 
-    They begin with that of the newest row of the series which is furthest behind, so after New Year
-    or midnight, or a long stop, the end of the old period is collected too; or with the oldest hole
-    of the last days before: each of several periods may have failed, or been left when a run was
-    stopped.
+    They begin with that of the newest row of the series which is furthest behind: after New Year
+    or midnight, or a long stop, the end of the old period is collected too. What is missing before
+    that is for the runs of the past, see `past`.
     """
     if series[0].channel is Channel.OHLC:
         return _due_years(config, series, at)
     return _due_days(config, series, at)
 
 
-def _due_years(config: Config, series: Sequence[Series], at: datetime) -> dict[str, str]:
-    now, first = at.astimezone(UTC).year, first_year(config)
-    start = max(first, min(int(_newest(config, series) or now), now))
-    if start > now:
-        return {}
-    if first < start == now:
-        begin = microseconds(datetime(now, 1, 1, tzinfo=UTC))
-        longest = max(one.span for one in series) * SECOND
-        back = Window(begin - max(LOOK_BACK, REREAD * longest), begin)
-        # the newest candles are read again at each extension, also those of last year
-        if microseconds(at) < begin + (REREAD + 1) * longest or _holes(config, series, back):
-            return range_tags([str(now - 1), str(now)]) | {SINCE_TAG: iso(back.start)}
-    return range_tags([str(start), str(now)])
+def _due_years(config: Config, series: Sequence[Series], at: datetime) -> list[str]:
+    # the newest candles are read again at each extension, also those of last year
+    again = timedelta(seconds=(REREAD + 1) * max(one.span for one in series))
+    now = at.astimezone(UTC).year
+    newest = _newest(config, series)
+    behind = min(int(newest or now), now, (at.astimezone(UTC) - again).year if newest else now)
+    return [str(year) for year in range(max(first_year(config), behind), now + 1)]
 
 
-def _due_days(config: Config, series: Sequence[Series], at: datetime) -> dict[str, str]:
-    today, first = at.astimezone(UTC).strftime(DAY_FORMAT), first_day(config)
-    start = max(first, min(_newest(config, series) or today, today))
-    if start > today:
-        return {}
-    begin = series[0].period_window(start).start
-    holes = _holes(config, series, Window(microseconds(at) - LOOK_BACK, begin))
-    return range_tags([*map(series[0].period, holes[:1]), start, today])
-
-
-def _holes(config: Config, series: Sequence[Series], window: Window) -> list[int]:
-    """When there is a hole in a window, in series that have older rows; the oldest first."""
-    store = DataStore(config.settings.data_path)
-    found = (_holes_of(store, one, window, config.start_of(one)) for one in series)
-    return sorted(hole.start for holes in found for hole in holes)
-
-
-def _holes_of(store: DataStore, one: Series, window: Window, begin: int | None) -> list[Window]:
-    try:
-        first = store.first_timestamp(one)
-        if first is None:
-            return []
-        oldest = one.period_window(one.period(microseconds(first))).start
-        start = max(window.start, oldest, begin or 0)
-        asked = Window(start, max(start, window.end))
-        return store.missing_windows(one, one.grid(asked) if one.span else asked)
-    except (
-        UnreadableError,
-        SchemaError,
-        OSError,
-    ):  # the check of quality says what is wrong with it
-        return []
+def _due_days(config: Config, series: Sequence[Series], at: datetime) -> list[str]:
+    now = at.astimezone(UTC)
+    today = now.strftime(DAY_FORMAT)
+    first = max(first_day(config), min(_newest(config, series) or today, today))
+    begin = datetime.strptime(first, DAY_FORMAT).replace(tzinfo=UTC)
+    count = (now - begin).days + 1
+    return [(begin + timedelta(days=day)).strftime(DAY_FORMAT) for day in range(count)]
 
 
 def _newest(config: Config, series: Sequence[Series]) -> str | None:

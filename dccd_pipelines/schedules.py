@@ -12,7 +12,7 @@ from dccd_pipelines.assets import group_name
 from dccd_pipelines.cron import default_cron
 from dccd_pipelines.foreground import UNFINISHED
 from dccd_pipelines.keys import asset_key
-from dccd_pipelines.partitions import due_tags
+from dccd_pipelines.partitions import due_periods, range_tags
 from dccd_pipelines.series_run import QUIET_TAG
 
 
@@ -62,10 +62,10 @@ def series_schedule(config: Config, cron: str, series: Sequence[Series]) -> dg.S
         going = dg.RunsFilter(job_name=f"{name}_job", statuses=UNFINISHED)
         if running := context.instance.get_runs(going, limit=1):
             return dg.SkipReason(f"run {running[0].run_id} has not ended; it collects up to now")
-        tags = due_tags(config, run, context.scheduled_execution_time)
-        if not tags:
+        periods = due_periods(config, run, context.scheduled_execution_time)
+        if not periods:
             return dg.SkipReason("the configured start has not come yet")
-        return dg.RunRequest(tags=tags)
+        return dg.RunRequest(tags=range_tags(periods))
 
     return tick
 

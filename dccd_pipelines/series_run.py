@@ -11,14 +11,13 @@ from dccd_core.collection import wanted
 from dccd_core.health import HealthMonitor
 from dccd_core.history import CANCELLED, Outcome
 from dccd_core.intervals import clip
-from dccd_core.models import Series, Window
+from dccd_core.models import Series
 from dccd_core.plan import Cell
 from dccd_core.store.datastore import DataStore, as_time
 from dccd_pipelines.cards import materialization_metadata
 from dccd_pipelines.checks import check_names, verdict
 from dccd_pipelines.interleave import interleave
 from dccd_pipelines.keys import asset_key
-from dccd_pipelines.partitions import SINCE_TAG
 from dccd_pipelines.resources import Collectors
 
 Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult
@@ -102,8 +101,6 @@ class SeriesRun:
             None if start is None else as_time(start, 0),
             None if end is None else as_time(end, 0),
         )
-        since = as_time(self._tags.get(SINCE_TAG), 0)
-        window = Window(max(window.start, since), window.end)
         for period in self._periods:
             for part in clip([series.period_window(period)], window):
                 yield Cell(series, period, part)
@@ -152,7 +149,8 @@ class SeriesRun:
     def _verdict(self, series: Series, outcomes: Sequence[Outcome]) -> Iterator[Event]:
         for name in check_names(series):
             if (series, name) in self._judged:
-                yield verdict(self._store, series, name, _errors(outcomes))
+                since = self._config.start_of(series) if series in self._config.jobs else None
+                yield verdict(self._store, series, name, _errors(outcomes), since)
 
 
 def _errors(outcomes: Sequence[Outcome]) -> str | None:

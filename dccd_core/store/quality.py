@@ -37,8 +37,8 @@ class Quality:
     problems: list[str]
 
 
-def judge(store: DataStore, series: Series, now: int) -> Quality:
-    """The quality of a series at a moment."""
+def judge(store: DataStore, series: Series, now: int, since: int = 0) -> Quality:
+    """The quality of a series at a moment; what is missing before `since` nobody wants."""
     try:
         parts = [p for stem in store.existing_periods(series) for p in store.parts(series, stem)]
     except (UnreadableError, SchemaError, OSError) as error:
@@ -49,7 +49,8 @@ def judge(store: DataStore, series: Series, now: int) -> Quality:
     asked = Window(min(w.start for w in ends), max(w.end for w in ends)) if ends else Window(0, 0)
     removed = Window(0, read_removed(store.folder(series)))
     missing = subtract(
-        [asked], [*covered, *(Window(start, end) for start, end, _ in lost), removed]
+        [asked],
+        [*covered, *(Window(start, end) for start, end, _ in lost), removed, Window(0, since)],
     )
     spans = [
         Window(f.first, f.last + 1) for f in footers if f.first is not None and f.last is not None

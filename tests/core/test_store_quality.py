@@ -96,3 +96,12 @@ def test_a_damaged_file_is_the_problem(store: DataStore, content: bytes) -> None
 def test_nothing_stored_is_no_problem_by_itself(store: DataStore) -> None:
     found = verdict(store)
     assert (found.rows, found.age, found.problems) == (0, None, [])
+
+
+def test_what_is_missing_before_the_configured_start_is_no_problem(store: DataStore) -> None:
+    put(store, window("2025-01-01", "2025-01-02"))
+    put(store, window("2025-02-01", "2025-02-02"))
+    assert len(judge(store, BTC_1H, NOW).problems) == 1
+    assert judge(store, BTC_1H, NOW, since=at("2025-02-01")).problems == []
+    late = judge(store, BTC_1H, NOW, since=at("2025-01-31"))
+    assert late.missing == [window("2025-01-31", "2025-02-01")]

@@ -9,12 +9,9 @@ import pytest
 from helpers import BTC_1H, at, table, window
 
 from dccd_core.config import Config, parse_config
-from dccd_core.exchanges.trades import Trade
-from dccd_core.intervals import clip, subtract
-from dccd_core.models import DAY, SECOND, Channel, Series, Symbol, Window
+from dccd_core.models import DAY, SECOND, Series, Symbol
 from dccd_core.store.datastore import DataStore
-from dccd_core.store.schemas import trades_table
-from dccd_pipelines.partitions import FIRST_YEAR, SINCE_TAG, due_tags, range_tags, yearly
+from dccd_pipelines.partitions import FIRST_YEAR, due_periods, range_tags, yearly
 
 ETH_1H = replace(BTC_1H, symbol=Symbol("ETH", "USDT"))
 
@@ -77,8 +74,7 @@ def known(tmp_path: Path) -> Config:
     """A configuration that begins in 2020, with its data in a folder of its own."""
     text = (
         "settings: {data_path: ., timezone: UTC}\nhisto_jobs:\n"
-        "  - {exchange: binance, span: 1h, start: 2020-01-01,\n"
-        "     pairs: [BTC/USDT, ETH/USDT, NEW/USDT]}\n"
+        "  - {exchange: binance, pairs: [BTC/USDT, ETH/USDT], span: 1h, start: 2020-01-01}\n"
     )
     return parse_config(text, tmp_path / "config.yml")
 
@@ -90,7 +86,7 @@ def known(tmp_path: Path) -> Config:
         ("2025-12-31T23:00", "2026-01-01T00:00", ["2025", "2026"]),
         ("2026-01-01", "2026-01-01T01:00", ["2025", "2026"]),
         ("2026-01-01T03:00", "2026-01-01T03:30", ["2025", "2026"]),
-        ("2026-01-02", "2026-01-02T01:00", ["2026"]),
+        ("2026-01-01T04:00", "2026-01-01T05:00", ["2026"]),
         ("2023-05-05", "2026-06-01", ["2023", "2024", "2025", "2026"]),
         ("2018-05-05", "2021-06-01", ["2020", "2021"]),
         ("2018-05-05", "2019-06-01", []),
@@ -104,86 +100,21 @@ def test_a_scheduled_run_looks_at_the_years_since_the_newest_row(
     if newest:
         stored_until(tmp_path, BTC_1H, newest)
     moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    tags = due_tags(known, [BTC_1H], moment)
-    assert tags.items() >= (range_tags(years) if years else {}).items()
-    assert bool(tags) == bool(years)
-
-
-HOUR = 3_600 * SECOND
-HOLE = window("2025-12-31T22:00", "2025-12-31T23:00")
-
-
-@pytest.mark.parametrize(
-    ("holes", "since"),
-    [
-        ([], None),
-        ([HOLE], "2025-12-25T00:00:00Z"),
-        ([window("2025-12-25", "2025-12-25T01:00")], "2025-12-25T00:00:00Z"),
-        ([window("2025-12-24", "2025-12-25")], None),
-    ],
-)
-def test_a_hole_of_the_last_week_of_last_year_is_looked_at(
-    known: Config, tmp_path: Path, holes: list[Window], since: str | None
-) -> None:
-    store = DataStore(tmp_path)
-    for year, end in (("2025", "2026-01-01"), ("2026", "2026-01-02")):
-        whole = window(f"{year}-01-01", end)
-        covered = subtract([whole], holes)
-        times = [t for t in range(*whole, HOUR) if clip(covered, Window(t, t + HOUR))]
-        store.merge(BTC_1H, year, table(times), covered, "test")
-    tags = due_tags(known, [BTC_1H, ETH_1H], datetime(2026, 1, 2, tzinfo=UTC))
-    assert tags == range_tags(["2025", "2026"] if since else ["2026", "2026"]) | (
-        {SINCE_TAG: since} if since else {}
-    )
-
-
-def test_a_year_that_was_never_asked_for_is_for_a_backfill(known: Config, tmp_path: Path) -> None:
-    stored_until(tmp_path, BTC_1H, "2026-06-01")
-    tags = due_tags(known, [BTC_1H], datetime(2026, 6, 1, tzinfo=UTC))
-    assert tags == range_tags(["2026", "2026"])
-
-
-@pytest.mark.parametrize(
-    ("hole", "first"),
-    [
-        (None, "2026-06-10"),
-        (("2026-06-09T23:50", "2026-06-10"), "2026-06-09"),
-        (("2026-06-05", "2026-06-06"), "2026-06-05"),
-        (("2026-06-02", "2026-06-03"), "2026-06-10"),
-    ],
-)
-def test_a_hole_in_the_trades_of_the_last_week_is_looked_at(
-    tmp_path: Path, hole: tuple[str, str] | None, first: str
-) -> None:
-    text = (
-        "settings: {data_path: ., timezone: UTC}\ntrades_jobs:\n"
-        "  - {exchange: binance, pairs: [BTC/USDT], start: 2020-01-01}\n"
-    )
-    config = parse_config(text, tmp_path / "config.yml")
-    series, store = Series("binance", Channel.TRADES, BTC_1H.symbol), DataStore(tmp_path)
-    asked = subtract([window("2026-06-01", "2026-06-10T01:00")], [window(*hole)] if hole else [])
-    for day, part in series.periods(window("2026-06-01", "2026-06-10T01:00")):
-        trades = [
-            Trade(one.start, None, str(one.start), 1.0, 1.0, buy=True) for one in clip(asked, part)
-        ]
-        store.merge(series, day, trades_table(trades), clip(asked, part), "test")
-    now = datetime(2026, 6, 10, 1, 5, tzinfo=UTC)
-    assert due_tags(config, [series], now) == range_tags([first, "2026-06-10"])
+    assert due_periods(known, [BTC_1H], moment) == years
 
 
 def test_the_series_that_is_furthest_behind_decides(known: Config, tmp_path: Path) -> None:
     stored_until(tmp_path, BTC_1H, "2026-06-01")
     stored_until(tmp_path, ETH_1H, "2024-06-01")
     moment = datetime(2026, 6, 1, tzinfo=UTC)
-    assert due_tags(known, [BTC_1H, ETH_1H], moment) == range_tags(["2024", "2026"])
+    assert due_periods(known, [BTC_1H, ETH_1H], moment) == ["2024", "2025", "2026"]
     empty = replace(BTC_1H, symbol=Symbol("NEW", "USDT"))
-    assert due_tags(known, [BTC_1H, empty], moment) == range_tags(["2026", "2026"])
+    assert due_periods(known, [BTC_1H, empty], moment) == ["2026"]
 
 
 def test_the_year_is_that_of_utc(known: Config) -> None:
     tokyo = timezone(timedelta(hours=9))
-    early = datetime(2026, 1, 1, 3, tzinfo=tokyo)
-    assert due_tags(known, [BTC_1H], early) == range_tags(["2025", "2025"])
+    assert due_periods(known, [BTC_1H], datetime(2026, 1, 1, 3, tzinfo=tokyo)) == ["2025"]
 
 
 @pytest.mark.parametrize("damage", [b"no parquet", None])
@@ -197,4 +128,4 @@ def test_a_file_that_cannot_be_read_is_due(
     else:
         file.write_bytes(damage)
     moment = datetime(2026, 6, 1, tzinfo=UTC)
-    assert due_tags(known, [BTC_1H], moment) == range_tags(["2025", "2026"])
+    assert due_periods(known, [BTC_1H], moment) == ["2025", "2026"]

@@ -83,7 +83,9 @@ def test_assets_lineage_and_checks(config: Config) -> None:
     assert checks["binance/live_ohlc/1m/ETH-USDT"] == ["agrees", "fresh", "quality"]
     assert checks["coinbase/live_ohlc/1m/BTC-USD"] == ["fresh", "quality"], "it has no 1m history"
     assert checks["binance/trades/ETH-USDT"] == ["contiguous", "fresh", "quality"]
-    assert {one.name for one in location.sensors or []} == {"health", "stream_catalog"}
+    assert {one.name for one in location.sensors or []} == {
+        "health", "past", "stream_catalog",
+    }  # fmt: skip
 
 
 def test_without_streams_there_is_no_sensor_of_theirs(
@@ -91,7 +93,7 @@ def test_without_streams_there_is_no_sensor_of_theirs(
 ) -> None:
     project.write("pairs: [BTC/USDT], span: 1d, start: 2026-01-01")
     monkeypatch.setenv("DCCD_CONFIG", str(project.path))
-    assert [one.name for one in load_location().sensors or []] == ["health"]
+    assert [one.name for one in load_location().sensors or []] == ["health", "past"]
 
 
 def test_the_sensor_catches_up_from_the_files_and_repeats_nothing(

@@ -19,7 +19,7 @@ from dccd_core.store.schemas import TRADES
 from dccd_pipelines.assets import series_assets
 from dccd_pipelines.backfill import run_backfill, run_once
 from dccd_pipelines.checks import verdict
-from dccd_pipelines.partitions import RANGE_END, RANGE_START, daily, due_tags, range_tags
+from dccd_pipelines.partitions import daily, due_periods, range_tags
 from dccd_pipelines.resources import Collectors
 from dccd_sandbox import Sandbox
 
@@ -85,9 +85,8 @@ def test_run_once_goes_on_to_now_and_the_schedule_looks_at_the_open_days(
     rows = store.load(BTC)
     assert rows["trade_id"].to_list() == truth(box, rows)
     assert store.existing_periods(BTC)[-1] == TODAY.isoformat()
-    assert due_tags(trades, [BTC], datetime.now(UTC))[RANGE_END] == TODAY.isoformat()
-    later = due_tags(trades, [BTC], datetime.now(UTC) + timedelta(days=2))
-    assert later[RANGE_START] == TODAY.isoformat()
+    assert due_periods(trades, [BTC], datetime.now(UTC))[-1] == TODAY.isoformat()
+    assert due_periods(trades, [BTC], datetime.now(UTC) + timedelta(days=2))[0] == TODAY.isoformat()
     plan = run_backfill(trades, dry_run=True).plans[0]
     assert plan.requests is not None
     assert plan.requests < 5
