@@ -140,17 +140,21 @@ class DataStore:
         return not self.missing_windows(series, series.grid(series.period_window(period)))
 
     def gaps(self, series: Series | str, start: Time = None, end: Time = None) -> list[Gap]:
-        """Every hole of a window with its kind; by default from the first row to the last."""
+        """Every hole of a window with its kind; by default from the first row to the last, of a
+        stream to where it is known to be whole: what came just now is told of a moment later."""
         series = as_series(series)
         window = as_window(start, end)
+        covered, lost = self._ledger(series, window)
         if start is None or end is None:
             ends = self._ends(series, window)
             if ends is None:
                 return []
+            known = [w.end for w in covered[-1:]] + [one.end for one in lost]
+            past = ends[1] if series.span or not known else min(ends[1], max(known))
             window = Window(
-                ends[0] if start is None else window.start, ends[1] if end is None else window.end
+                ends[0] if start is None else window.start, past if end is None else window.end
             )
-        covered, lost = self._ledger(series, window)
+            covered, lost = clip(covered, window), clip_losses(lost, window)
         listed = self.read_listing(series)
         times = self.times(series, window) if series.span else np.empty(0, np.int64)
         found = find_gaps(series, window, covered, listed, times, lost)

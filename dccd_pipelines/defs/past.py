@@ -1,9 +1,12 @@
 """The past: a sensor that starts runs for what is missing of it, and their jobs."""
 
 import time
+from collections.abc import Sequence
 
 import dagster as dg
 
+from dccd_core.models import Series
+from dccd_pipelines.checks import check_names
 from dccd_pipelines.foreground import HOLD_TAG, UNFINISHED
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.location import load_location_config
@@ -22,8 +25,7 @@ def defs() -> dg.Definitions:
     jobs = [
         dg.define_asset_job(
             name,
-            # with their checks, which say what is left
-            selection=dg.AssetSelection.assets(*map(asset_key, with_sources(series))),
+            selection=_with_checks(with_sources(series)),
             tags={QUIET_TAG: "true"},
             description="what is missing of the past",
         )
@@ -46,3 +48,10 @@ def defs() -> dg.Definitions:
         return dg.SensorResult(run_requests=requests, cursor=cursor)
 
     return dg.Definitions(jobs=jobs, sensors=[look])
+
+
+def _with_checks(series: Sequence[Series]) -> dg.AssetSelection:
+    """The assets, and those of their checks that a run of theirs makes: these say what is left."""
+    checks = [dg.AssetCheckKey(asset_key(one), name) for one in series for name in check_names(one)]
+    assets = dg.AssetSelection.assets(*map(asset_key, series)).without_checks()
+    return assets | dg.AssetSelection.checks(*checks)

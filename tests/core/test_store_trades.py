@@ -360,13 +360,20 @@ def test_promise_6_a_window_that_is_not_covered_is_missing_or_lost_with_its_caus
     assert judge(store, BTC, second[99].start).problems == []
 
 
-def test_no_gap_begins_at_the_newest_row(tmp_path: Path) -> None:
+def test_no_gap_is_told_of_what_came_just_now(tmp_path: Path) -> None:
     store = DataStore(tmp_path)
     rows = trades_table([trade(n, ms=n * 1_000) for n in range(3)])
     # what a stream covers ends at its newest trade: more of that microsecond may come
     store.merge(BTC, DAY, rows, [Window(START, START + 2 * SECOND)], "stream")
     assert store.gaps(BTC) == []
     assert len(store.gaps(BTC, end="2026-11-23")) == 1
+    # a second later there are newer rows, and nobody has said yet that nothing lacks between
+    late = trades_table([trade(9, ms=9_000)])
+    store.merge(BTC, DAY, late, [], "stream")
+    assert store.gaps(BTC) == []
+    cut = Loss(START + 2 * SECOND, START + 8 * SECOND, "connection lost")
+    store.merge(BTC, DAY, trades_table([]), [], "stream", [cut])
+    assert [gap.kind for gap in store.gaps(BTC)] == [GapKind.LOST]
 
 
 def test_before_the_listing_nothing_is_missing(tmp_path: Path) -> None:
