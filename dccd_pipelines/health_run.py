@@ -61,7 +61,7 @@ class Look:
         failed, running = failed_checks(self.instance, self.checks)
         wrong = [
             *observer.conditions(found, self.now),
-            *failing_jobs(self.instance, self.jobs, most, health.get_metrics(self.now)),
+            *failing_jobs(self.instance, self.jobs, most, health.get_metrics(self.now), self.now),
             *failed,
             *self._disk(alerter, state),
             *([config_condition(self.problem)] if self.problem else []),

@@ -22,6 +22,7 @@ from dccd_core.store.schemas import SchemaError
 from dccd_pipelines.assets import group_name
 from dccd_pipelines.partitions import range_tags
 
+PAST = "_past_job"
 # A schedule has had two chances to fetch the end of a period itself.
 LATELY = 2 * 3_600 * SECOND
 # When an exchange that lacks nothing is looked at again, and when the same is tried once more.
@@ -48,7 +49,7 @@ def past_groups(config: Config) -> dict[str, list[Series]]:
     found = defaultdict(list)
     for series in sorted(config.series(), key=lambda one: (-one.span, one)):
         if config.job_of(series).schedule != "off":
-            found[f"{group_name(series)}_past_job"].append(series)
+            found[f"{group_name(series)}{PAST}"].append(series)
     return dict(found)
 
 

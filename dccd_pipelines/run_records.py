@@ -10,6 +10,7 @@ from dccd_core.messages import brief
 from dccd_core.models import Series
 from dccd_pipelines.assets import group_name
 from dccd_pipelines.offsite_run import GROUP, INCIDENT
+from dccd_pipelines.past import AGAIN, PAST
 
 # How far back failures in a row are counted.
 COUNTED = 50
@@ -22,8 +23,10 @@ def failing_jobs(
     names: Iterable[str],
     most: int,
     metrics: dict[str, JobMetrics],
+    now: float,
 ) -> list[Condition]:
-    """The jobs whose last `most` runs, or more, all failed; runs that still go do not count.
+    """The jobs whose last `most` runs, or more, all failed; runs that still go do not count, and
+    those of the past only as long as they are tried again: else nothing is missing any more.
 
     Of copies to a remote one failure is enough: a person has to act. One without a word is that
     of a run that was cut short, as by a stop of everything: of these it takes two.
@@ -34,7 +37,10 @@ def failing_jobs(
         ended = dg.RunsFilter(
             job_name=name, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
         )
-        runs = instance.get_runs(ended, limit=max(COUNTED, most))
+        records = instance.get_run_records(ended, limit=max(COUNTED, most))
+        if name.endswith(PAST) and records and now - (records[0].end_time or now) > 2 * AGAIN:
+            continue
+        runs = [record.dagster_run for record in records]
         good = (n for n, run in enumerate(runs) if run.status is dg.DagsterRunStatus.SUCCESS)
         failures = next(good, len(runs))
         if failures >= (1 if copies else most):

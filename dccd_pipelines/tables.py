@@ -10,7 +10,7 @@ from rich.text import Text
 from dccd_core.config import Config
 from dccd_core.lineage import source_of
 from dccd_core.messages import duration
-from dccd_core.models import Series, Window, moment, span_label
+from dccd_core.models import SECOND, Series, Window, moment, span_label
 from dccd_core.store.gaps import Gap
 from dccd_core.store.inventory import InventoryRow
 from dccd_pipelines.cron import default_cron
@@ -124,11 +124,14 @@ def inventory_table(rows: Sequence[InventoryRow], show: Show) -> Table:
 
 
 def gap_table(gaps: Sequence[tuple[Series, Gap]], show: Show) -> Table:
-    """Every gap with its kind."""
-    made = table("series", "from", "to", ">candles", "kind")
+    """Every gap with its kind and cause; those of trades and books are often short."""
+    made = table("series", "from", "to", ">length", ">candles", "kind", "cause")
     for series, gap in gaps:
         start, end = map(show, gap.window)
-        made.add_row(str(series), start, end, f"{gap.candles:,}", str(gap.kind))
+        seconds = (gap.window.end - gap.window.start) / SECOND
+        length = duration(seconds) if seconds >= 1 else f"{seconds * 1_000:.1f} ms"
+        candles = f"{gap.candles:,}" if series.span else ""
+        made.add_row(str(series), start, end, length, candles, str(gap.kind), gap.cause or "")
     return made
 
 

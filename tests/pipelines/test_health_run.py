@@ -1,6 +1,7 @@
 """The health sensor on Dagster's own records, with a webhook on this machine."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from dccd_pipelines import run_backfill
 from dccd_pipelines.health_run import Look, changed_checks, observer_of
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.overview import overview
+from dccd_pipelines.past import AGAIN
 from dccd_sandbox import Sandbox
 
 BTC = Series.parse("binance/ohlc/1d/BTC-USDT")
@@ -79,6 +81,27 @@ def test_an_alert_after_exactly_so_many_failures_and_one_at_the_end(
         look(64.0)
         assert [one.split()[0] for one in heads(slack)] == [":red_circle:", ":large_green_circle:"]
         assert slack.messages[1].endswith("is over after 1 min")
+
+
+def test_runs_of_the_past_that_are_not_tried_again_have_nothing_to_fetch(
+    project: Project, slack: Slack
+) -> None:
+    config, name = write(project, slack), JOB.replace("_job", "_past_job")
+
+    @dg.job(name=name)
+    def job() -> None:
+        pass
+
+    with project.instance() as instance:
+        for _ in range(2):
+            run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+            instance.report_run_failed(run)
+        now = time.time()
+        Look(config, instance, [name], [], now).report()
+        Look(config, instance, [name], [], now + AGAIN).report()
+        assert [one.split()[0] for one in heads(slack)] == [":red_circle:"]
+        Look(config, instance, [name], [], now + 2.1 * AGAIN).report()
+        assert [one.split()[0] for one in heads(slack)] == [":red_circle:", ":large_green_circle:"]
 
 
 def test_a_configuration_that_cannot_be_used_is_told_of(project: Project, slack: Slack) -> None:
