@@ -14,7 +14,7 @@ from dccd_core.intervals import clip, subtract
 from dccd_core.models import Channel, Series, Window, microseconds, moment
 from dccd_core.store import files
 from dccd_core.store.footer import Footer, clip_losses, ledger
-from dccd_core.store.gaps import Gap, find_gaps, first_time, with_removed
+from dccd_core.store.gaps import Gap, find_gaps, first_time, known_until, with_removed
 from dccd_core.store.gather import Gathered, JournalReader, by_period
 from dccd_core.store.ids import missing_ranges
 from dccd_core.store.inventory import InventoryRow, inventory_frame, read_inventory
@@ -140,8 +140,7 @@ class DataStore:
         return not self.missing_windows(series, series.grid(series.period_window(period)))
 
     def gaps(self, series: Series | str, start: Time = None, end: Time = None) -> list[Gap]:
-        """Every hole of a window with its kind; by default from the first row to the last, of a
-        stream to where it is known to be whole: what came just now is told of a moment later."""
+        """Every hole of a window with its kind; by default from the first row to the last."""
         series = as_series(series)
         window = as_window(start, end)
         covered, lost = self._ledger(series, window)
@@ -149,11 +148,9 @@ class DataStore:
             ends = self._ends(series, window)
             if ends is None:
                 return []
-            known = [w.end for w in covered[-1:]] + [one.end for one in lost]
-            past = ends[1] if series.span or not known else min(ends[1], max(known))
-            window = Window(
-                ends[0] if start is None else window.start, past if end is None else window.end
-            )
+            first = ends[0] if start is None else window.start
+            known = known_until(series, ends[1], covered, lost)
+            window = Window(first, known if end is None else window.end)
             covered, lost = clip(covered, window), clip_losses(lost, window)
         listed = self.read_listing(series)
         times = self.times(series, window) if series.span else np.empty(0, np.int64)

@@ -81,6 +81,12 @@ def find_gaps(
     return sorted((gap for gap in counted if gap.candles), key=lambda gap: gap.window)
 
 
+def known_until(series: Series, newest: int, covered: list[Window], lost: Sequence[Loss]) -> int:
+    """Until when a series can have gaps: to its newest row, of a stream to what it told of last."""
+    told = [window.end for window in covered] + [loss.end for loss in lost]
+    return newest if series.span or not told else min(newest, max(told))
+
+
 def first_time(series: Series, listed: int) -> int:
     """From when on a series that was listed at a moment has rows."""
     return series.floor(listed) if series.span else listed
