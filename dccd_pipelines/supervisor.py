@@ -140,7 +140,8 @@ def _children(config: Config, host: str, port: int) -> list[Child]:
     children = [Child(name, command, environment) for name, command in commands.items()]
     children[0].port = code_port
     if config.stream_jobs:
-        streams = [sys.executable, "-m", "dccd_streams", "--config", str(config.path)]
+        # we keep its log: we hear also what it says before it has read its config
+        streams = [sys.executable, "-m", "dccd_streams", "--config", str(config.path), "--no-log"]
         children.append(Child("streams", streams, environment, more=_streams_port))
     return children
 

@@ -18,8 +18,10 @@ import pyarrow as pa
 
 from dccd_core.config import Config, ConfigError, environment, load_config
 from dccd_core.health import HealthMonitor
+from dccd_core.last_good import load_or_last_good
 from dccd_core.stream_status import CONFIG_UNUSED
 from dccd_streams.instance import AlreadyRunning, Shard
+from dccd_streams.log_file import log_file
 from dccd_streams.manager import StreamManager
 from dccd_streams.web import WebServer
 
@@ -39,10 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        config = load_config(options.config)
+        config, problem = load_or_last_good(options.config)
     except ConfigError as error:
         log.error("%s", error)
         return 2
+    with log_file(config.settings.data_path, options.shard, wanted=not options.no_log):
+        if problem:  # the last good one tells where the log is; recorded is what the file says
+            log.error("%s", problem)
+            return 2
+        try:
+            return _serve(config, options)
+        except Exception:
+            log.exception("the service ended by an error of its own")
+            return 1
+
+
+def _serve(config: Config, options: argparse.Namespace) -> int:
+    """Record until the end; the exit code."""
     if not config.stream_jobs:
         log.warning("%s names no stream_jobs: there is nothing to record yet", config.path)
     manager = StreamManager(config, HealthMonitor(config.settings.data_path), shard=options.shard)
@@ -72,6 +87,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shard", type=_shard, help="collect a share of the pairs, as 2/8")
     parser.add_argument(
         "--port", type=int, default=PORT, help="of /health and /metrics (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--no-log",
+        action="store_true",
+        help="write no log file: whoever starts this keeps what it says",
     )
     return parser.parse_args(arguments)
 

@@ -1,10 +1,12 @@
 """The service as a program: signals, kills, a second one beside it, its config file."""
 
 import json
+import logging
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,10 +19,15 @@ import polars as pl
 import pytest
 from stream_lab import wait
 
+from dccd_core import joblog
 from dccd_core.config import child_environment
+from dccd_core.joblog import Logs
+from dccd_core.last_good import remember
 from dccd_core.store.datastore import DataStore
 from dccd_core.stream_status import read_statuses
 from dccd_sandbox import Sandbox, Settings
+from dccd_streams.instance import Shard
+from dccd_streams.log_file import log_file
 
 ROOT = Path(__file__).parents[2]
 SPEED = 10
@@ -300,6 +307,91 @@ def test_a_config_that_cannot_be_used_ends_it_at_once(tmp_path: Path) -> None:
     with service(config) as process:
         assert process.wait(20) == 2
     assert "data_path" in said(config)
+
+
+def kept(config: Path) -> str:
+    """What `dccd logs streams` shows."""
+    return "\n".join(Logs(config.parent / "data").tail("streams", 1_000))
+
+
+def test_alone_it_keeps_a_log(tmp_path: Path, box: Sandbox) -> None:
+    config = write_config(tmp_path, box, "BTC/USDT")
+    with service(config) as process:
+        wait(lambda: live(config, "BTC/USDT"), "not live")
+        with service(config) as second:
+            assert second.wait(20) == 2
+        process.terminate()
+        assert process.wait(10) == 0
+    log = kept(config)
+    assert log.count("INFO dccd_streams: started: 1 streams") == 1
+    assert log.count(f"the stream service runs already on this data path: process {process.pid}")
+    assert log.endswith("Z INFO dccd_streams: stopped")
+    whole = Logs(tmp_path / "data").tail(None, 1_000)
+    assert whole[-1].endswith("Z streams: INFO dccd_streams: stopped")
+
+
+def test_no_log_leaves_it_to_who_starts_it(tmp_path: Path) -> None:
+    config = tmp_path / "config.yml"
+    job = "{exchange: binance, pairs: [BTC/USDT], span: 1h}"
+    config.write_text(f"settings: {{data_path: ./data}}\nhisto_jobs: [{job}]\n")
+    with service(config, "--no-log") as process:
+        wait(lambda: "started: 0 streams" in said(config), "not started")
+        process.terminate()
+        assert process.wait(10) == 0
+    assert Logs(tmp_path / "data").jobs() == []
+
+
+def test_why_a_config_ends_it_is_in_the_log_of_the_last_good_one(tmp_path: Path) -> None:
+    config = tmp_path / "config.yml"
+    job = "{exchange: binance, pairs: [BTC/USDT], span: 1h}"
+    config.write_text(f"settings: {{data_path: ./data}}\nhisto_jobs: [{job}]\n")
+    remember(config)
+    config.write_text("settings: {data_path: ./data}\n")
+    with service(config) as process:
+        assert process.wait(20) == 2
+    assert "ERROR dccd_streams: " in kept(config)
+    assert "nothing to collect" in kept(config)
+
+
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.INFO):
+        yield caplog
+
+
+def test_the_log_has_every_line_of_an_error_also_of_a_thread(
+    tmp_path: Path, heard: pytest.LogCaptureFixture
+) -> None:
+    def die() -> None:
+        raise ValueError("out of its mind")
+
+    with log_file(tmp_path / "data", Shard(2, 8)):
+        thread = threading.Thread(target=die, name="folds")
+        thread.start()
+        thread.join()
+    first, *_, last = Logs(tmp_path / "data").tail("streams", 100)
+    assert first.endswith("Z shard 2/8: ERROR dccd_streams: the thread folds died")
+    assert last.endswith("Z ValueError: out of its mind")
+    logging.getLogger("dccd_streams").info("after it")
+    assert "after it" not in kept(tmp_path / "config.yml")
+
+
+def test_a_log_that_cannot_be_written_is_said_once_and_goes_on(
+    tmp_path: Path, heard: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    log = logging.getLogger("dccd_streams")
+    with log_file(tmp_path / "data", None):
+        with monkeypatch.context() as patch:
+            patch.setattr(joblog.Logs, "write", full)
+            log.info("one")
+            log.info("two")
+        log.info("three")
+    why = "the log file cannot be written: [Errno 28] No space left on device"
+    assert [record.message for record in heard.records] == ["one", why, "two", "three"]
+    assert kept(tmp_path / "config.yml").endswith("three")
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path, box: Sandbox) -> None:
