@@ -34,13 +34,23 @@ CANCELLED = "cancelled"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one series is, in pages; the rows that came; the requests of the whole run."""
+    """How far one series is, in pages; the rows that came; the requests of the whole run.
+
+    `failed` pages will not come; `cancelled` if that is so for some since nobody wants them.
+    """
 
     series: Series
     done: int
     total: int
     rows: int
     requests: int
+    failed: int = 0
+    cancelled: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more of the series will come."""
+        return self.done + self.failed == self.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +174,11 @@ class Collector:
             while queue and len(running) < self._depth():
                 work, window = queue.popleft()
                 work.started = work.started or time.monotonic()
-                future = pool.submit(self._page, work.plan.cell.series, window)
-                running[future] = (work, window)
+                running[pool.submit(self._page, work.plan.cell.series, window)] = (work, window)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 work, window = running.pop(future)
-                self._take(work, window, future)
-                self._progress(tally.count(work, self.client.requests))
+                taken = self._take(work, window, future)
+                self._progress(tally.count(work, taken, self.client.requests))
                 if not work.left:
                     yield self._finish(work)
                 elif time.monotonic() - max(work.flushed, work.started) > FLUSH_SECONDS:
@@ -185,16 +194,17 @@ class Collector:
             raise Cancelled
         return self._questions.page(series, window)
 
-    def _take(self, work: _Work, window: Window, future: Future[Page]) -> None:
+    def _take(self, work: _Work, window: Window, future: Future[Page]) -> Page | str:
+        """Keep the page, or note why it did not come; the one or the other."""
         work.left -= 1
         try:
             page = future.result()
-        except ExchangeError as error:
-            work.failed.append((window, str(error)))
-        except (Cancelled, CancelledError):
-            work.failed.append((window, CANCELLED))
-        else:
-            work.pages.append(page)
+        except (ExchangeError, Cancelled, CancelledError) as error:
+            why = str(error) if isinstance(error, ExchangeError) else CANCELLED
+            work.failed.append((window, why))
+            return why
+        work.pages.append(page)
+        return page
 
     def _flush(self, work: _Work) -> None:
         """Store the pages that wait."""
@@ -260,17 +270,22 @@ class _Tally:
     """Counts pages and rows per series, for progress."""
 
     def __init__(self, works: list[_Work]) -> None:
-        self._counts: dict[Series, list[int]] = {}
+        self._counts: dict[Series, Progress] = {}
         for work in works:
-            counts = self._counts.setdefault(work.plan.cell.series, [0, 0, 0])
-            counts[1] += work.left
+            series = work.plan.cell.series
+            before = self._counts.get(series, Progress(series, 0, 0, 0, 0))
+            self._counts[series] = replace(before, total=before.total + work.left)
 
-    def count(self, work: _Work, requests: int) -> Progress:
-        counts = self._counts[work.plan.cell.series]
-        counts[0] += 1
-        counts[2] += len(work.pages[-1].candles) if work.pages else 0
-        done, total, rows = counts
-        return Progress(work.plan.cell.series, done, total, rows, requests)
+    def count(self, work: _Work, taken: Page | str, requests: int) -> Progress:
+        """How far a series is after a page came, or why it did not."""
+        now = replace(self._counts[work.plan.cell.series], requests=requests)
+        if isinstance(taken, str):
+            gone = now.cancelled or taken == CANCELLED
+            now = replace(now, failed=now.failed + 1, cancelled=gone)
+        else:
+            now = replace(now, done=now.done + 1, rows=now.rows + len(taken.candles))
+        self._counts[now.series] = now
+        return now
 
 
 def _start(page: Page) -> int:

@@ -1,13 +1,12 @@
 """One walk through past trades: how far it is, what is not stored yet, and when it is done."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from dccd_core.exchanges.base import BadAnswer, Request
 from dccd_core.exchanges.trades import Trade
-from dccd_core.history import Progress
+from dccd_core.history import CANCELLED, Progress
 from dccd_core.intervals import clip
 from dccd_core.models import SECOND, Series, Window
 from dccd_core.plan import Plan
@@ -53,7 +52,8 @@ class Walk:
 
     `reached`: before this time every trade is known; `stored`: before this one they are stored.
     `since` is what is asked next, `said` what came last: how many trades, and the newest of them.
-    `quiet` counts answers that nothing follows, `idle` pages without news.
+    `quiet` counts answers that nothing follows, `idle` pages without news; `failed` says why the
+    rest cannot be had.
     """
 
     series: Series
@@ -68,6 +68,7 @@ class Walk:
     idle: int = 0
     quiet: int = 0
     said: tuple[int, str] = (0, "")
+    failed: str = ""
     rows: dict[str, Trade] = field(default_factory=dict)
 
     def advance(self, asked: AskedTrades) -> bool:
@@ -107,7 +108,7 @@ class Walk:
 
     def fail(self, reason: str) -> None:
         """Note why the rest of the stretch cannot be had."""
-        rest = Window(self.reached, self.window.end)
+        rest, self.failed = Window(self.reached, self.window.end), reason
         for day in self.days:
             day.failed += [(part, reason) for part in clip([day.window], rest)]
 
@@ -134,21 +135,35 @@ class Tally:
     """Counts the seconds of history that were walked, and the trades, for progress."""
 
     def __init__(self, walks: Iterable[Walk]) -> None:
-        self._counts: dict[Series, list[int]] = defaultdict(lambda: [0, 0, 0])
+        self._counts: dict[Series, Progress] = {}
         self._seen: dict[Walk, tuple[int, int]] = {}
         for walk in walks:
-            self._counts[walk.series][1] += _seconds(walk.window)
+            before = self._of(walk.series)
+            self._counts[walk.series] = replace(before, total=before.total + _seconds(walk.window))
 
     def count(self, walk: Walk, ended: bool, requests: int) -> Progress:
         """How far a series is after a page of one of its walks."""
-        counts = self._counts[walk.series]
+        before, whole = self._of(walk.series), _seconds(walk.window)
         done = (walk.reached - walk.window.start) // SECOND
-        seen = (_seconds(walk.window) if ended else done, walk.found)
-        before = self._seen.get(walk, (0, 0))
-        self._seen[walk] = seen
-        counts[0] = min(counts[1], counts[0] + seen[0] - before[0])
-        counts[2] += seen[1] - before[1]
-        return Progress(walk.series, counts[0], counts[1], counts[2], requests)
+        lost = whole - done if walk.failed else 0
+        walked, found = (whole - lost if ended else done, walk.found)
+        seen = self._seen.get(walk, (0, 0))
+        self._seen[walk] = (walked, found)
+        # a second walk through the same days, for holes in the ids, is no part of the total
+        failed = min(before.total - before.done, before.failed + lost)
+        now = replace(
+            before,
+            done=min(before.total - failed, before.done + walked - seen[0]),
+            rows=before.rows + found - seen[1],
+            requests=requests,
+            failed=failed,
+            cancelled=before.cancelled or walk.failed == CANCELLED,
+        )
+        self._counts[walk.series] = now
+        return now
+
+    def _of(self, series: Series) -> Progress:
+        return self._counts.get(series, Progress(series, 0, 0, 0, 0))
 
 
 def _seconds(window: Window) -> int:

@@ -64,8 +64,18 @@ class LiveProgress:
                 )
             task = self._tasks[step.series]
             self._bars.update(task, completed=step.done, total=step.total, rows=step.rows)
-            if step.done == step.total and step.series not in self._told:
+            if step.ended and step.series not in self._told:
                 self._told.add(step.series)
                 self._bars.update(task, visible=False)
-                what = f"candles in {step.total:,} pages" if step.series.span else "trades"
-                self._console.print(f"{step.series}: {step.rows:,} {what}")
+                self._console.print(f"{step.series}: {_ended(step)}", soft_wrap=True)
+
+
+def _ended(step: Step) -> str:
+    """What came of a series, and of how much of it."""
+    if not step.series.span:  # pages of trades are not known beforehand
+        part = f" in {step.done / step.total:.0%} of what was missing" if step.failed else ""
+        said = f"{step.rows:,} trades{part}"
+    else:
+        pages = f"{step.done:,} of {step.total:,}" if step.failed else f"{step.total:,}"
+        said = f"{step.rows:,} candles in {pages} pages"
+    return f"cancelled: {said}" if step.cancelled else said

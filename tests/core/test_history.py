@@ -297,8 +297,10 @@ def test_what_cannot_be_stored_is_named_and_the_rest_goes_on(
 
 def test_cancel_keeps_what_is_stored_and_names_the_rest(store: DataStore) -> None:
     cancel = Event()
+    told: list[Progress] = []
 
     def stop(progress: Progress) -> None:
+        told.append(progress)
         if progress.done == 7:
             cancel.set()
 
@@ -312,6 +314,10 @@ def test_cancel_keeps_what_is_stored_and_names_the_rest(store: DataStore) -> Non
         assert outcome.error is not None
         assert "cancelled" in outcome.error
         assert outcome.added >= 7 * 24
+        assert told[-1].rows == outcome.added == told[-1].done * 24, "what was taken, and no more"
+        assert told[-1].ended
+        assert told[-1].cancelled
+        assert told[-1].failed == told[-1].total - told[-1].done > 0
         missing = store.missing_windows(BTC_1H, wanted)
         assert missing == union(failed_windows(outcomes))
         assert_sound(store.root)

@@ -287,10 +287,15 @@ def test_cancel_keeps_what_is_there_and_progress_adds_up(store: DataStore) -> No
     kept = stored(store)
     assert len(kept) >= 20 * 100
     assert set(kept) < set(truth(trades, WANTED))
+    assert told[-1].rows == len(kept)
+    assert told[-1].cancelled
+    assert told[-1].ended
+    assert told[-1].done < told[-1].total, "what was not walked is not done"
     told.clear()
     collect(store, Memory(BTC=trades), progress=told.append)
     assert stored(store) == truth(trades, WANTED)
     assert told[-1].done == told[-1].total
+    assert (told[-1].failed, told[-1].cancelled) == (0, False)
     assert [p.done for p in told] == sorted(p.done for p in told)
 
 
