@@ -46,8 +46,9 @@ class Section(BaseModel):
 class Settings(Section):
     """Where data goes and how people's dates are read.
 
-    `ui_host` and `ui_port` are where `dccd start` serves Dagster's UI. `ui_auth_token` is read for
-    the sake of dccd 2.4's files and ignored with a warning: Dagster's UI has no login.
+    `ui_host` and `ui_port` are where `dccd start` serves Dagster's UI, `stream_port` is where the
+    stream service serves /health and /metrics. `ui_auth_token` is read for the sake of dccd 2.4's
+    files and ignored with a warning: Dagster's UI has no login.
     """
 
     data_path: Folder = Field(description="a folder, absolute or relative to this file")
@@ -56,6 +57,7 @@ class Settings(Section):
     )
     ui_host: str = Field(default="127.0.0.1", min_length=1, description="a host name or address")
     ui_port: Whole = Field(default=3000, ge=1, le=65_535, description="a port from 1 to 65535")
+    stream_port: Whole = Field(default=8710, ge=1, le=65_535, description="a port from 1 to 65535")
     ui_auth_token: SecretStr | None = Field(default=None, description="text or null; it is ignored")
 
     @field_validator("timezone")

@@ -18,10 +18,7 @@ def _unheard(name: str, line: str) -> None:
 
 @dataclass(slots=True)
 class Child:
-    """One program. It is its own process group, so that Ctrl-C reaches it through us only.
-
-    `more` are arguments that are found out at each start.
-    """
+    """One program. It is its own process group, so that Ctrl-C reaches it through us only."""
 
     name: str
     command: list[str]
@@ -34,13 +31,12 @@ class Child:
     trouble: str = ""
     ear: Thread | None = None
     heard: Callable[[str, str], None] = field(default=_unheard)
-    more: Callable[[], list[str]] = field(default=list)
 
     def start(self) -> None:
         """Start it, now. What it says goes to `heard`, line by line."""
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [*self.command, *self.more()],
+            self.command,
             env=self.environment,
             start_new_session=True,
             stdin=subprocess.DEVNULL,

@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 # All of it ends within ten seconds; the stream service takes eight at most to flush everything.
 GRACE = 9.0
-STREAMS_PORT = 8710
 
 WORKSPACE = """\
 load_from:
@@ -142,14 +141,8 @@ def _children(config: Config, host: str, port: int) -> list[Child]:
     if config.stream_jobs:
         # we keep its log: we hear also what it says before it has read its config
         streams = [sys.executable, "-m", "dccd_streams", "--config", str(config.path), "--no-log"]
-        children.append(Child("streams", streams, environment, more=_streams_port))
+        children.append(Child("streams", streams, environment))
     return children
-
-
-def _streams_port() -> list[str]:
-    """At each start anew: another program may have taken the port meanwhile."""
-    own = STREAMS_PORT if is_free("127.0.0.1", STREAMS_PORT) else free_port()
-    return ["--port", str(own)]
 
 
 def _stop(children: list[Child]) -> None:

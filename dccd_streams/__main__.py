@@ -27,7 +27,6 @@ from dccd_streams.web import WebServer
 
 log = logging.getLogger("dccd_streams")
 
-PORT = 8710
 TOKEN = "DCCD_STREAMS_TOKEN"  # noqa: S105 - the name of the variable
 _LOOK = 2.0
 
@@ -62,9 +61,9 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
         log.warning("%s names no stream_jobs: there is nothing to record yet", config.path)
     manager = StreamManager(config, HealthMonitor(config.settings.data_path), shard=options.shard)
     try:
-        web = WebServer(manager, options.port, environment(TOKEN))
+        web = _web(manager, config.settings.stream_port, options.port)
     except OSError as error:
-        log.error("port %d cannot be used: %s; choose another --port", options.port, error)
+        log.error("port %d cannot be used: %s; choose another --port", options.port or 0, error)
         return 2
     try:
         manager.health_port = web.port
@@ -81,12 +80,29 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
     return code if done else 1
 
 
+def _web(manager: StreamManager, configured: int, asked: int | None) -> WebServer:
+    """/health and /metrics where they were asked for, else where the file says, else anywhere:
+    what nobody asked for just now must not keep the service from recording."""
+    token = environment(TOKEN)
+    if asked is not None:
+        return WebServer(manager, asked, token)
+    try:
+        return WebServer(manager, configured, token)
+    except OSError as error:
+        web = WebServer(manager, 0, token)
+        why = "settings.stream_port: %d cannot be used (%s): /health and /metrics are on port %d"
+        log.warning(why, configured, error.strerror or error, web.port)
+        return web
+
+
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dccd_streams", description=__doc__)
     parser.add_argument("--config", type=Path, help="the config file (default: as dccd finds it)")
     parser.add_argument("--shard", type=_shard, help="collect a share of the pairs, as 2/8")
     parser.add_argument(
-        "--port", type=int, default=PORT, help="of /health and /metrics (default: %(default)s)"
+        "--port",
+        type=int,
+        help="of /health and /metrics (default: settings.stream_port; if that is taken, any)",
     )
     parser.add_argument(
         "--no-log",

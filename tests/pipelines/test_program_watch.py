@@ -47,6 +47,7 @@ def test_the_stream_service_is_a_child_where_there_are_streams(tmp_path: Path) -
     assert [child.name for child in children] == [*names, "streams"]
     assert children[3].command[1:3] == ["-m", "dccd_streams"]
     assert "--no-log" in children[3].command, "what is heard of it is logged: once"
+    assert "--port" not in children[3].command, "settings.stream_port is its own affair"
     without = _children(config_of(tmp_path, streams=False), "127.0.0.1", 3000)
     assert [child.name for child in without] == names
 

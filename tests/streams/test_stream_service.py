@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -339,6 +340,31 @@ def test_no_log_leaves_it_to_who_starts_it(tmp_path: Path) -> None:
         process.terminate()
         assert process.wait(10) == 0
     assert Logs(tmp_path / "data").jobs() == []
+
+
+def test_a_configured_port_that_is_taken_keeps_nothing_from_being_recorded(tmp_path: Path) -> None:
+    config = tmp_path / "config.yml"
+    job = "{exchange: binance, pairs: [BTC/USDT], span: 1h}"
+    command = [sys.executable, "-m", "dccd_streams", "--config", str(config)]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = f"settings: {{data_path: ./data, stream_port: {port}}}"
+        config.write_text(f"{settings}\nhisto_jobs: [{job}]\n")
+        with program(command, config, {}) as process:
+            wait(lambda: read_statuses(tmp_path / "data"), "not started")
+            [status] = read_statuses(tmp_path / "data")
+            assert status.health_port not in (None, port)
+            told = f"stream_port: {port} cannot be used (Address already in use): /health and "
+            assert f"{told}/metrics are on port {status.health_port}\n" in said(config)
+            process.terminate()
+            assert process.wait(10) == 0
+        with program([*command, "--port", str(port)], config, {}) as process:
+            assert process.wait(20) == 2, "a port that was asked for is that one or none"
+    with program(command, config, {}) as process:
+        wait(lambda: f"started: 0 streams, http://127.0.0.1:{port}\n" in said(config), "not there")
+        assert ask(port, "/health")[0] == 200
+        process.terminate()
+        assert process.wait(10) == 0
 
 
 def test_why_a_config_ends_it_is_in_the_log_of_the_last_good_one(tmp_path: Path) -> None:
