@@ -18,7 +18,12 @@ from dccd_core.models import Channel, Series, Symbol, parse_span
 JOBS = {"histo_jobs": ["ohlc"], "trades_jobs": ["trades"], "stream_jobs": None}
 
 _SECRETS = frozenset({"webhook_url", "proxy", "ui_auth_token", "remote"})
+# Text in these sections is shown to nobody: a secret is one line too high or too low there.
+_SECRET_PLACES: tuple[Key, ...] = (("alerts",), ("storage", "remotes"))
+_HIDDEN = "(hidden)"
 _USER = re.compile(r"(\w+://)?\S*@")
+_ADDRESS = re.compile(r"(\w+://)(\S*@)?([^/?#\s]*)(.*)", re.DOTALL)
+_ASSIGNED = re.compile(r"pass\w*\s*[=:]|secret|token", re.IGNORECASE)
 
 
 def stream_job(values: dict[str, object]) -> StreamJob:
@@ -36,11 +41,11 @@ def problem_of(error: ErrorDetails, document: Document, root: type[BaseModel]) -
     key: Key = tuple(part for part in error["loc"] if part != "[key]")
     model, field = _walk(key, root)
     right = field.description if field else ""
-    hidden = _hidden(key, document)
+    hidden = _hidden(key, document, error["input"])
     if isinstance(error["input"], str) and error["type"] != REFUSED and _keeps_secrets(model):
         # `alerts: https://…` or `webhook_url https://…`: text in the place of a whole section
         whole = not key or (field is not None and _section(field.annotation) is not None)
-        hidden = hidden or ("(hidden)" if whole else "")
+        hidden = hidden or (_HIDDEN if whole else "")
     match error["type"]:
         case "extra_forbidden":
             text = f"no such key{_key_guess(str(key[-1]), model, root)}"
@@ -95,10 +100,30 @@ def _key_guess(word: str, model: type[BaseModel], root: type[BaseModel]) -> str:
     return f"; there are: {', '.join(model.model_fields)}"
 
 
-def _hidden(key: Key, document: Document) -> str:
+def _hidden(key: Key, document: Document, value: object) -> str:
     """What stands for a value that may not be shown; empty if it may."""
     secret = bool(key) and key[-1] in _SECRETS
-    return document.hidden.get(key, "(hidden)" if secret else "")
+    if isinstance(value, str):
+        secret = secret or any(key[: len(place)] == place for place in _SECRET_PLACES)
+    return document.hidden.get(key, _HIDDEN if secret else _covered(value))
+
+
+def _covered(value: object) -> str:
+    """What stands for text that looks like a secret, of an address its host; empty if it does not.
+
+    Wherever it is written: a webhook's address may stand beside the line that it is for.
+    """
+    if not isinstance(value, str):
+        return ""
+    if _ASSIGNED.search(value):
+        return _HIDDEN
+    if "://" not in value:
+        return ""
+    address = _ADDRESS.fullmatch(value.strip())
+    if not address:
+        return _HIDDEN
+    scheme, user, host, rest = address.groups()
+    return plain(f"{scheme}{'…@' if user else ''}{host}{'/…' if rest else ''}")
 
 
 def _shown(value: object) -> str:
@@ -132,7 +157,7 @@ def check_whole(values: Any, document: Document) -> Iterator[Problem]:
     data = _mapping(values.get("settings")).get("data_path")
     if isinstance(local, str) and isinstance(data, str) and local and not _same(local, data):
         key = ("storage", "local_path")
-        shown = _hidden(key, document) or plain(local)
+        shown = _hidden(key, document, local) or plain(local)
         why = "there is one tree of data, settings.data_path: leave this key out"
         yield Problem(key, f"{shown}: {why}", document.line(key))
 

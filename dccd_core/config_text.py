@@ -19,6 +19,7 @@ MOST_NODES = 200_000
 _VARIABLE = re.compile(r"\$?\$\{([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ADDRESS = re.compile("://.*", re.DOTALL)
+_ASSIGNED = re.compile(r"(pass\w*|secret|token)(\s*[=:]).*", re.DOTALL | re.IGNORECASE)
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -65,12 +66,13 @@ for _name, _pattern, _first in (
 
 def shown_key(key: Key) -> str:
     """A path as people write it: histo_jobs[0].span."""
-    # a colon forgotten after webhook_url makes its address a key
-    parts = (
-        f"[{part}]" if isinstance(part, int) else f".{plain(_ADDRESS.sub('://…', part))}"
-        for part in key
-    )
+    parts = (f"[{part}]" if isinstance(part, int) else f".{plain(_covered(part))}" for part in key)
     return "".join(parts).removeprefix(".")
+
+
+def _covered(part: str) -> str:
+    """A colon forgotten after webhook_url makes its address a key, one after a remote its text."""
+    return _ASSIGNED.sub(r"\1\2…", _ADDRESS.sub("://…", part))
 
 
 def plain(text: str) -> str:

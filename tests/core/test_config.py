@@ -281,12 +281,31 @@ def test_wrong_secrets_are_not_shown(section: str, key: str) -> None:
         "exchanges: {binance: {rest_url: 'ann:hunter2@host'}}",
         "exchanges: {binance: {ws_url: 'wss://ann:hunter2@host'}}",
         "exchanges: {binance: {archive_url: 'https://ann:hunter2@host/x'}}",
+        "exchanges: {binance: {ws_url: https://hooks.slack.com/hunter2}}",
+        "exchanges: {binance: {requests: 'password: hunter2'}}",
+        "alerts: {digest: https://hooks.slack.com/hunter2}",
+        "alerts: {digest: hunter2}",
+        "alerts: {max_consecutive_errors: hooks.slack.com/hunter2}",
+        "storage: {remotes: [{provider: ':sftp,host=h,pass=hunter2:x', remote: 'a:b'}]}",
+        "storage: {remotes: [{provider: hunter2, remote: 'a:b'}]}",
+        "storage: {remotes: [{':sftp,pass=hunter2:x': null, remote: 'a:b'}]}",
+        "storage: {sync_interval: ':sftp,host=h,pass=hunter2:x'}",
+        "storage: {local_path: ':sftp,host=h,pass=hunter2:x'}",
+        "storage: {retention: {ohlc: 'token hunter2'}}",
+        "stream_jobs: [{exchange: https://hooks/hunter2, pairs: [A/B], channels: [book]}]",
+        "stream_jobs: [{exchange: binance, pairs: ['https://hooks/hunter2'], channels: [book]}]",
     ],
 )
 def test_a_secret_in_a_wrong_place_is_not_shown(wrong: str) -> None:
     found = problems(with_job(f"{wrong}\n"))
     assert found
     assert "hunter2" not in "\n".join(found)
+
+
+def test_a_secret_as_the_time_zone_is_not_shown() -> None:
+    text = with_job().replace("Europe/Paris", "https://hooks.slack.com/hunter2")
+    [line] = problems(text)
+    assert line == f"1: settings.timezone: https://hooks.slack.com/…: {ZONE}"
 
 
 def test_no_text_instead_of_a_file_is_shown() -> None:
@@ -391,6 +410,14 @@ REFUSED = [
      "6: alerts.webhook_url: (hidden): must be a URL that begins with https://"),
     (with_job("alerts: {max_consecutive_errors: 0}\n"),
      "6: alerts.max_consecutive_errors: 0: must be a whole number, 1 or more"),
+    (with_job("alerts: {max_consecutive_errors: three}\n"),
+     "6: alerts.max_consecutive_errors: (hidden): must be a whole number, 1 or more"),
+    (with_job("alerts: {digest: 70 * * * *}\n"),
+     "6: alerts.digest: (hidden): the minute goes from 0 to 59"),
+    (with_job("storage: {remotes: [{provider: scp, remote: 'a:b'}]}\n"),
+     "6: storage.remotes[0].provider: (hidden): must be rclone"),
+    (with_job('exchanges: {binance: {ws_url: "https://u:p@a:1/b?c"}}\n'),
+     "6: exchanges.binance.ws_url: https://…@a:1/…: must be a URL that begins with wss://"),
     (with_job("exchanges: {binanse: {}}\n"),
      f"6: exchanges.binanse: binanse: no such exchange; there are: {EXCHANGES}; "
      "did you mean binance?"),
