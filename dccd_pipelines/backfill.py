@@ -15,7 +15,7 @@ from dccd_core.collection import open_collector, wanted
 from dccd_core.collectors import kind_of
 from dccd_core.config import Config
 from dccd_core.costs import requests_of, seconds_of
-from dccd_core.history import Outcome, Progress
+from dccd_core.history import Outcome, Progress, note_of
 from dccd_core.intervals import union
 from dccd_core.models import Series, Window, iso
 from dccd_core.plan import Plan, cells
@@ -23,6 +23,7 @@ from dccd_core.store.datastore import as_time
 from dccd_pipelines.assets import group_name, series_assets
 from dccd_pipelines.foreground import end_dead, held
 from dccd_pipelines.instance import open_instance
+from dccd_pipelines.outside import Bounds, outside
 from dccd_pipelines.partitions import partitions_of, range_tags
 from dccd_pipelines.report import Report, SeriesPlan
 from dccd_pipelines.resources import Collectors
@@ -32,7 +33,6 @@ T = TypeVar("T")
 LISTED = 20
 """So many of what is configured are named where something is not."""
 Moment = datetime | date | str | int | None
-Bounds = tuple[int | None, int | None]
 
 
 def run_once(
@@ -75,12 +75,13 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
     if first is not None and past is not None and first >= past:
         raise ValueError(f"start {start} is not before end {end}")
     cancel = cancel or Event()
+    now = time.time_ns() // 1_000
     plans = [
         plan
         for one in _by(series, lambda one: one.exchange)
-        for plan in _plan(config, one, bounds, cancel, sample=dry_run)
+        for plan in _plan(config, one, now, bounds, cancel, sample=dry_run)
     ]
-    report = Report(summarize(plans))
+    report = Report([*summarize(plans), *outside(config, series, now, bounds)])
     planned(report)
     if dry_run:
         return report
@@ -120,6 +121,8 @@ def run_backfill(  # noqa: PLR0913 - the public interface, as its users know it
 def choose(config: Config, exchange: str | None, pairs: Iterable[str] | None) -> list[Series]:
     """The configured series of an exchange and of some pairs; ValueError if there are none."""
     known = config.series()
+    if not known:
+        raise ValueError("no histo_jobs or trades_jobs are configured: there is no past to fetch")
     names = set(pairs or ())
     _refuse_unknown("exchange", {exchange} if exchange else set(), {s.exchange for s in known})
     _refuse_unknown("pair", names, {str(s.symbol) for s in known})
@@ -154,14 +157,15 @@ def summarize(plans: Sequence[Plan]) -> list[SeriesPlan]:
         requests = 0 if problem else requests_of(group)
         seconds = None if requests is None else seconds_of(series, requests)
         note = next((plan.note for plan in group if plan.note), "")
+        if all(plan.before_listing for plan in group):
+            note = note_of(group[0])
         found.append(SeriesPlan(series, missing, requests, seconds, problem, note))
     return found
 
 
 def _plan(
-    config: Config, series: list[Series], bounds: Bounds, cancel: Event, *, sample: bool
+    config: Config, series: list[Series], now: int, bounds: Bounds, cancel: Event, *, sample: bool
 ) -> list[Plan]:
-    now = time.time_ns() // 1_000
     todo = [cell for one in series for cell in cells(one, wanted(config, one, now, *bounds))]
     with open_collector(config, series[0].exchange, cancel=cancel) as collector:
         return collector.plan(todo, sample=sample)

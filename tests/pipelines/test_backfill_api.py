@@ -3,13 +3,16 @@
 from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
 from threading import Event, Timer
+from typing import Any
 
 import dagster as dg
 import pytest
 from helpers import assert_sound, assert_whole, at, page_questions, truth, window
 from projects import Project, materialized, observed, spoil
 
+from dccd_core.config import Config
 from dccd_core.history import Progress
 from dccd_core.models import Channel, Series, Symbol, Window
 from dccd_pipelines import run_backfill, run_once
@@ -96,6 +99,56 @@ def test_series_are_chosen_by_exchange_and_pairs(project: Project, box: Sandbox)
         chosen(None, ["ETH/USDT", "BTC/USD"])
     with pytest.raises(ValueError, match="no pair 'XXX'; it has BTC/USDT, ETH/USDT"):
         chosen(None, ["XXX"])
+
+
+def test_streams_alone_have_no_past_to_fetch(tmp_path: Path) -> None:
+    job = {"exchange": "binance", "pairs": ["BTC/USDT"], "channels": ["trades"]}
+    config = Config.model_validate({"settings": {"data_path": str(tmp_path)}, "stream_jobs": [job]})
+    why = "no histo_jobs or trades_jobs are configured"
+    for exchange in (None, "binance"):
+        with pytest.raises(ValueError, match=why):
+            run_backfill(config, exchange=exchange)
+    with pytest.raises(ValueError, match=why):
+        run_once(config)
+
+
+def notes(config: Config, **options: Any) -> dict[Series, str]:
+    """Why nothing is planned, by series."""
+    report = run_backfill(config, dry_run=True, **options)
+    assert report.ok
+    assert all(plan.missing == [] for plan in report.plans if plan.note)
+    return {plan.series: plan.note for plan in report.plans}
+
+
+def test_what_is_not_wanted_yet_is_in_the_plan_with_its_reason(
+    project: Project, box: Sandbox
+) -> None:
+    config = project.write(
+        "pairs: [BTC/USDT], span: 1d, start: 2999-01-01",
+        "pairs: [BTC/USDT], span: 4h, start: 2024-12-01",
+    )
+    future = "nothing yet: it starts in the future, at 2999-01-01 00:00:00+00:00"
+    assert notes(config, end=END) == {BTC_4H: "", BTC: future}
+    assert notes(config, start="2999-01-01") == {BTC_4H: future, BTC: future}
+    assert notes(config, end="2024-12-01", pairs=["BTC/USDT"]) == {
+        BTC_4H: "nothing: it starts at 2024-12-01 00:00:00+00:00, not before the end",
+        BTC: future,
+    }
+    now = datetime.now(UTC)
+    [note] = set(notes(config, start=now).values())
+    assert note.startswith("nothing yet: no candle has closed since ")
+    done = run_backfill(config, end=END)
+    assert done.ok
+    assert done.rows == project.store.load(BTC_4H).height > 0
+
+
+def test_a_range_before_the_listing_is_told_so_and_not_up_to_date(
+    project: Project, box: Sandbox
+) -> None:
+    config = project.write("pairs: [BTC/USDT], span: 1d, start: 2024-12-01")
+    found = notes(config, start="2010-01-01", end="2011-01-01")
+    assert found == {BTC: "before listing: the first candle opens at 2019-01-01T00:00:00Z"}
+    assert notes(config, start="2018-12-01", end="2019-01-03") == {BTC: ""}
 
 
 @pytest.mark.parametrize(
