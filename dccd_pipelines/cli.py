@@ -5,6 +5,7 @@ and `inventory` do without.
 """
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,22 @@ app = typer.Typer(
 )
 register(app)
 register_restore(app)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        _say(f"dccd {version('dccd-pipelines')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """What comes before a command."""
 
 
 def main() -> None:
@@ -153,12 +170,12 @@ def collect(config: ConfigOption = None) -> None:
 def _announce(report: Report) -> None:
     for plan in report.plans:
         if not plan.missing:
-            out.print(f"{plan.series}: {plan.note or 'already up to date'}")
+            _say(f"{plan.series}: {plan.note or 'already up to date'}")
 
 
 def _conclude(report: Report) -> None:
     for line in report.failed[:50]:
-        err.print(line, style="red", markup=False, highlight=False)
+        err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     if len(report.failed) > 50:
         err.print(f"… {len(report.failed) - 50} more windows", style="red")
     revised = f", {report.revised:,} revised" if report.revised else ""

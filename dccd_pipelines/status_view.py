@@ -20,7 +20,7 @@ from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.schemas import SchemaError
 from dccd_core.stream_status import ServiceStatus, StreamStatus, read_statuses
-from dccd_pipelines.tables import short_moment, table
+from dccd_pipelines.tables import brief, short_moment, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,14 @@ class Status:
 
     def builtins(self) -> dict[str, Any]:
         """For JSON: history by series, the services with their streams, open incidents."""
-        known = {key: msgspec.to_builtins(found) for key, found in self.metrics.items()}
+        known = {key: self.metrics.get(key, JobMetrics(key)) for key in self.ages}
         services = [
             msgspec.to_builtins(one) | {"running": one.alive(self.now)} for one in self.services
         ]
         return {
             "history": {
-                key: known.get(key, {}) | {"data_age": age} for key, age in self.ages.items()
+                key: msgspec.to_builtins(known[key]) | {"data_age": age}
+                for key, age in self.ages.items()
             },
             "streams": services,
             "incidents": [
@@ -113,7 +114,7 @@ def _history(status: Status) -> Table:
             f"{found.rows_collected:,}",
             Text(str(failing), style="bold red" if failing else ""),
             _ago(age),
-            ((found.last_error or "") if failing else "")[:120],
+            brief((found.last_error or "") if failing else ""),
         )
     return made
 
@@ -145,7 +146,7 @@ def _streams(service: ServiceStatus, now: float) -> list[Table]:
             "–" if one.lag is None else f"{one.lag:.2f} s",
             str(one.reconnects),
             f"{one.gaps} ({one.lost} lost)" if one.lost else str(one.gaps),
-            (one.problem or "")[:120],
+            brief(one.problem or ""),
         )
     return [made]
 

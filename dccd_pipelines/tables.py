@@ -135,6 +135,14 @@ def gap_table(gaps: Sequence[tuple[Series, Gap]], show: Show) -> Table:
     return made
 
 
+def brief(text: str, most: int = 120) -> str:
+    """The beginning of a long text, which ends with a whole word."""
+    if len(text) <= most:
+        return text
+    cut = text[: most - 1]
+    return f"{cut.rpartition(' ')[0] or cut} …"
+
+
 def size(count: float) -> str:
     """Bytes as a person says them."""
     for unit in ("B", "kB", "MB", "GB"):

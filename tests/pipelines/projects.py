@@ -25,7 +25,7 @@ from dccd_sandbox import Rule
 
 REPOSITORY = Path(__file__).parents[2]
 KLINES = "/binance/api/v3/klines"
-DCCD = [sys.executable, "-c", "from dccd_pipelines.cli import main; main()"]
+DCCD = [sys.executable, "-c", "from dccd_pipelines.entry import main; main()"]
 
 
 class Project:

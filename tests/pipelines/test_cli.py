@@ -3,19 +3,23 @@
 import json
 import re
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import metadata
 from typing import Any
 
 import pytest
 from helpers import assert_sound, assert_whole, truth, window
-from projects import Project, spoil
+from projects import REPOSITORY, Project, spoil
 from typer.testing import CliRunner
 
 from dccd_core.models import Channel, Series, Symbol
 from dccd_pipelines import run_backfill
 from dccd_pipelines.cli import app, main
+from dccd_pipelines.tables import brief
 from dccd_sandbox import Rule, Sandbox
 
 BTC = Series("binance", Channel.OHLC, Symbol("BTC", "USDT"), 86_400)
@@ -127,6 +131,80 @@ def test_a_failure_is_one_message_and_exit_code_1(project: Project, box: Sandbox
     status = project.dccd("status")
     assert re.search(rf"{ETH} .* 31 +1 ", status.stdout), "31 rows, an error"
     assert "HTTP 5" in status.stdout
+
+
+def test_a_long_failure_is_one_line_where_there_is_no_terminal(
+    project: Project, box: Sandbox
+) -> None:
+    project.write("pairs: [BTC/USDT, ETH/USDT], span: 1d, start: 2024-12-01")
+    box.set_faults(spoil("5xx", "ETHUSDT", "2025-01-01"))
+    failed = project.dccd("backfill", "--end", "2025-01-11")
+    assert failed.returncode == 1
+    *lines, last = failed.stderr.splitlines()
+    assert len(lines) == 1, failed.stderr
+    assert len(lines[0]) > 150
+    assert last == "1 windows are still missing"
+
+
+def test_a_job_of_the_future_is_a_line_of_the_plan(project: Project, box: Sandbox) -> None:
+    project.write(
+        "pairs: [BTC/USDT], span: 1d, start: 2999-01-01",
+        "pairs: [ETH/USDT], span: 1d, start: 2024-12-01",
+    )
+    future = "nothing yet: it starts in the future, at 2999-01-01 00:00:00+00:00"
+    for command in (["validate", "--online"], ["backfill", "--dry-run"]):
+        told = project.dccd(*command)
+        assert told.returncode == 0
+        assert re.search(rf"{BTC} +0 +{re.escape(future)} +0 +–", told.stdout)
+    done = project.dccd("backfill", "--start", "2999-01-01", "--pairs", "BTC/USDT")
+    assert done.stdout.splitlines() == [f"{BTC}: {future}", "0 rows added; 0 Dagster runs"]
+    early = project.dccd("backfill", "--start", "2010-01-01", "--end", "2011-01-01")
+    listed = "before listing: the first candle opens at 2019-01-01T00:00:00Z"
+    assert f"{ETH}: {listed}" in early.stdout.splitlines()
+
+
+def test_status_has_the_same_keys_for_a_series_that_never_ran(project: Project) -> None:
+    project.write("pairs: [BTC/USDT], span: 1d, start: 2024-12-01")
+    told = project.dccd("status", "--json")
+    assert told.returncode == 0
+    assert json.loads(told.stdout)["history"] == {
+        str(BTC): {
+            "series": str(BTC),
+            "last_run": None,
+            "last_success": None,
+            "rows_collected": 0,
+            "errors_count": 0,
+            "consecutive_errors": 0,
+            "last_error": None,
+            "data_age": None,
+        }
+    }
+
+
+def test_a_long_text_is_cut_after_a_word() -> None:
+    assert brief("no connection", 13) == "no connection"
+    assert brief("no connection: [Errno 111] Connection refused", 21) == "no connection: …"
+    assert brief("x" * 30, 10) == f"{'x' * 9} …"
+
+
+def test_the_version_is_told() -> None:
+    shown = CliRunner().invoke(app, ["--version"])
+    assert (shown.exit_code, shown.output) == (0, f"dccd {metadata.version('dccd-pipelines')}\n")
+
+
+def test_a_signal_while_it_is_imported_ends_it_without_a_word() -> None:
+    code = """
+import os, signal, sys, types
+class Cli(types.ModuleType):
+    def __getattr__(self, name):
+        os.kill(os.getpid(), signal.SIGINT)
+sys.modules["dccd_pipelines.cli"] = Cli("dccd_pipelines.cli")
+from dccd_pipelines.entry import main
+assert "polars" not in sys.modules, "nothing that takes long comes before"
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 @pytest.mark.parametrize(
