@@ -156,7 +156,8 @@ class DeepCollector:
                 work.requests += 0 if number else outcome.requests
                 for window, why in outcome.failed:
                     lost = clip(work.missing, window)
-                    work.stored.failed += [(gap, f"trades: {why}") for gap in lost]
+                    said = why if why == CANCELLED else f"trades: {why}"
+                    work.stored.failed += [(gap, said) for gap in lost]
 
     def _build(self, work: _Old) -> None:
         """Build and store what the stored trades settle of the missing windows."""

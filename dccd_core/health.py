@@ -42,19 +42,25 @@ class HealthMonitor:
         self._folder = self._root / "health"
         self._logs = Logs(data_path)
 
-    def record(self, series: Series, now: float, rows: int, error: str | None) -> JobMetrics:
-        """Count one run of a series that stored `rows` and ended with `error`, or well."""
+    def record(
+        self, series: Series, now: float, rows: int, error: str | None, *, cancelled: bool = False
+    ) -> JobMetrics:
+        """Count one run of a series that stored `rows` and ended with `error`, or well.
+
+        One that a person ended, `cancelled`, is neither an error of the series nor a success.
+        """
+        good, bad = not (error or cancelled), bool(error) and not cancelled
         name = ".".join(series.key)
         with files.lock(self._root / "locks" / f"health.{name}.lock"):
             before = self._read(self._folder / f"{name}.json") or JobMetrics(str(series))
             after = msgspec.structs.replace(
                 before,
                 last_run=now,
-                last_success=before.last_success if error else now,
+                last_success=now if good else before.last_success,
                 rows_collected=before.rows_collected + rows,
-                errors_count=before.errors_count + (1 if error else 0),
-                consecutive_errors=before.consecutive_errors + 1 if error else 0,
-                last_error=error or before.last_error,
+                errors_count=before.errors_count + bad,
+                consecutive_errors=0 if good else before.consecutive_errors + bad,
+                last_error=error if bad else before.last_error,
             )
             files.write_bytes(self._folder / f"{name}.json", msgspec.json.encode(after))
         self._log(before, after, now)
@@ -64,9 +70,9 @@ class HealthMonitor:
         """A line of what is worth one: rows, errors and their end."""
         rows = after.rows_collected - before.rows_collected
         said = [f"{rows:,} row{'s' * (rows != 1)}"] if rows else []
-        if after.consecutive_errors:
+        if after.errors_count > before.errors_count:
             said.append(f"error {after.consecutive_errors} in a row: {after.last_error}")
-        elif before.consecutive_errors:
+        elif before.consecutive_errors and not after.consecutive_errors:
             said.append(f"well again after {before.consecutive_errors} errors")
         try:
             if said:

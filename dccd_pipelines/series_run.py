@@ -140,11 +140,10 @@ class SeriesRun:
             yield dg.AssetMaterialization(key, partition=cell.period, metadata=metadata)
 
     def _record(self, series: Series, outcomes: Sequence[Outcome]) -> None:
-        """Count the run; one that a person ended is no error of the series."""
+        """Count the run and its rows; one that a person ended is no error of the series."""
         rows = sum(outcome.added for outcome in outcomes)
-        reasons = {why for outcome in outcomes for _, why in outcome.failed}
-        if reasons != {CANCELLED}:
-            self._health.record(series, time.time(), rows, _errors(outcomes))
+        ended = {why for outcome in outcomes for _, why in outcome.failed} == {CANCELLED}
+        self._health.record(series, time.time(), rows, _errors(outcomes), cancelled=ended)
 
     def _verdict(self, series: Series, outcomes: Sequence[Outcome]) -> Iterator[Event]:
         for name in check_names(series):

@@ -8,6 +8,7 @@ import pytest
 from helpers import BTC_1H, BTC_1M
 
 from dccd_core.health import HealthMonitor, JobMetrics
+from dccd_core.joblog import Logs
 
 
 def test_a_success_and_errors_in_a_row(tmp_path: Path) -> None:
@@ -29,6 +30,22 @@ def test_a_success_and_errors_in_a_row(tmp_path: Path) -> None:
     assert (fourth.last_success, fourth.consecutive_errors, fourth.errors_count) == (400.0, 0, 2)
     assert fourth.last_error == "HTTP 502"
     assert HealthMonitor(str(tmp_path)).get_metrics() == {str(BTC_1H): fourth}
+
+
+def test_a_cancelled_run_counts_its_rows_and_is_neither_error_nor_success(tmp_path: Path) -> None:
+    health = HealthMonitor(tmp_path)
+    first = health.record(BTC_1H, 100.0, 16, "2024: cancelled", cancelled=True)
+    assert first == JobMetrics(str(BTC_1H), last_run=100.0, rows_collected=16)
+    health.record(BTC_1H, 200.0, 0, "HTTP 500")
+    after = health.record(BTC_1H, 300.0, 3, "2024: cancelled", cancelled=True)
+    assert (after.last_run, after.last_success, after.rows_collected) == (300.0, None, 19)
+    assert (after.errors_count, after.consecutive_errors) == (1, 1), "as they were"
+    assert after.last_error == "HTTP 500"
+    assert [line[21:] for line in Logs(tmp_path).tail(str(BTC_1H), 9)] == [
+        "16 rows",
+        "error 1 in a row: HTTP 500",
+        "3 rows",
+    ]
 
 
 def test_series_are_apart_and_sorted(tmp_path: Path) -> None:

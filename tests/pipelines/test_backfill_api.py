@@ -15,7 +15,7 @@ from projects import Project, materialized, observed, spoil
 from dccd_core.config import Config
 from dccd_core.history import Progress
 from dccd_core.models import Channel, Series, Symbol, Window
-from dccd_pipelines import run_backfill, run_once
+from dccd_pipelines import HealthMonitor, run_backfill, run_once
 from dccd_pipelines.report import Report
 from dccd_sandbox import Rule, Sandbox
 
@@ -255,6 +255,10 @@ def test_a_cancelled_backfill_keeps_what_it_has(project: Project, box: Sandbox) 
     stored = {one: project.store.load(one) for one in every if project.store.existing_periods(one)}
     assert report.rows == sum(frame.height for frame in stored.values())
     assert stored[BTC].equals(truth(box, BTC, WANTED))
+    ran = HealthMonitor(project.store.root).get_metrics()
+    assert sum(one.rows_collected for one in ran.values()) == report.rows
+    assert ran[str(ETH)].last_run is not None
+    assert (ran[str(ETH)].errors_count, ran[str(ETH)].last_success) == (0, None)
     box.reset()
     rest = run_backfill(config, end=END)
     assert rest.ok
