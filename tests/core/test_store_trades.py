@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -93,7 +94,10 @@ def test_what_is_written_is_read_back_and_other_readers_see_plain_types(tmp_path
     assert part.read().schema.equals(TRADES)
     assert as_trades(part.read()) == trades
     assert plain(path.parent)["side"].to_list() == ["sell", "buy", "sell"]
+    assert pl.read_parquet(path).schema["side"] == pl.String
+    assert duckdb.read_parquet(str(path))["side"].types == ["VARCHAR"]
     frame = store.load("binance/trades/BTC-USDT")
+    assert frame.schema["side"] == pl.Categorical
     assert frame["side"].to_list() == ["sell", "buy", "sell"]
     assert frame.filter(pl.col("side") == "buy")["trade_id"].to_list() == ["2"]
     assert frame["received"].null_count() == 1
