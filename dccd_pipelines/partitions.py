@@ -7,15 +7,15 @@ import dagster as dg
 
 from dccd_core.collection import BEGINNING, FIRST_YEAR
 from dccd_core.config import Config
-from dccd_core.models import Channel, Series, microseconds, moment
+from dccd_core.models import Channel, Series, Window, moment
 from dccd_core.plan import REREAD
 from dccd_core.store.datastore import DataStore
-from dccd_core.store.files import UnreadableError
-from dccd_core.store.schemas import SchemaError
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 DAY_FORMAT = "%Y-%m-%d"
+# So long after its end a period is looked at by its schedule: hours, in case a run fails.
+WHILE = timedelta(hours=3)
 
 
 def partitions_of(
@@ -82,49 +82,19 @@ def range_tags(periods: Sequence[str]) -> dict[str, str]:
 
 
 def due_periods(config: Config, series: Sequence[Series], at: datetime) -> list[str]:
-    """The periods that a scheduled run looks at; none before the earliest configured start.
+    """The periods that a scheduled run looks at: the running one, and for a while the one before;
+    none before the earliest configured start.
 
-    They begin with that of the newest row of the series which is furthest behind: after New Year
-    or midnight, or a long stop, the end of the old period is collected too. What is missing before
-    that is for the runs of the past, see `past`.
+    What is missing before that is for the runs of the past, see `past`.
     """
-    if series[0].channel is Channel.OHLC:
-        return _due_years(config, series, at)
-    return _due_days(config, series, at)
-
-
-def _due_years(config: Config, series: Sequence[Series], at: datetime) -> list[str]:
+    now = at.astimezone(UTC)
+    if series[0].channel is not Channel.OHLC:
+        first, last = max(first_day(config), f"{now - WHILE:{DAY_FORMAT}}"), f"{now:{DAY_FORMAT}}"
+        days = series[0].periods(
+            Window(series[0].period_window(first).start, series[0].period_window(last).end)
+        )
+        return [day for day, _ in days]
     # the newest candles are read again at each extension, also those of last year
     again = timedelta(seconds=(REREAD + 1) * max(one.span for one in series))
-    now = at.astimezone(UTC).year
-    newest = _newest(config, series)
-    behind = min(int(newest or now), now, (at.astimezone(UTC) - again).year if newest else now)
-    return [str(year) for year in range(max(first_year(config), behind), now + 1)]
-
-
-def _due_days(config: Config, series: Sequence[Series], at: datetime) -> list[str]:
-    now = at.astimezone(UTC)
-    today = now.strftime(DAY_FORMAT)
-    first = max(first_day(config), min(_newest(config, series) or today, today))
-    begin = datetime.strptime(first, DAY_FORMAT).replace(tzinfo=UTC)
-    count = (now - begin).days + 1
-    return [(begin + timedelta(days=day)).strftime(DAY_FORMAT) for day in range(count)]
-
-
-def _newest(config: Config, series: Sequence[Series]) -> str | None:
-    """The period of the newest row of the series that is furthest behind."""
-    store = DataStore(config.settings.data_path)
-    found = (_newest_period(store, one) for one in series)
-    return min((period for period in found if period is not None), default=None)
-
-
-def _newest_period(store: DataStore, series: Series) -> str | None:
-    try:
-        last = store.last_timestamp(series)
-    except (
-        UnreadableError,
-        SchemaError,
-        OSError,
-    ):  # the run mends it, or says what is wrong with it
-        return store.existing_periods(series)[-1]
-    return None if last is None else series.period(microseconds(last))
+    begin = max(first_year(config), (now - max(WHILE, again)).year)
+    return [str(year) for year in range(begin, now.year + 1)]

@@ -4,13 +4,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
-import polars as pl
 import pytest
-from helpers import BTC_1H, at, table, window
+from helpers import BTC_1H
 
 from dccd_core.config import Config, parse_config
-from dccd_core.models import DAY, SECOND, Series, Symbol
-from dccd_core.store.datastore import DataStore
+from dccd_core.models import DAY, Channel, Series, Symbol
 from dccd_pipelines.partitions import FIRST_YEAR, due_periods, range_tags, yearly
 
 ETH_1H = replace(BTC_1H, symbol=Symbol("ETH", "USDT"))
@@ -57,18 +55,6 @@ def test_the_tags_of_a_range_are_those_of_dagster() -> None:
     assert set(range_tags(["2024"]).values()) == {"2024"}
 
 
-def stored_until(data: Path, series: Series, end: str) -> None:
-    """Store a day of rows that ends there."""
-    last = at(end)
-    first = last - DAY * SECOND
-    times = list(range(first, last, series.span * SECOND))
-    for period, part in series.periods(window("2018-01-01", end)):
-        rows = [time for time in times if part.start <= time < part.end]
-        if rows:
-            covered = [part._replace(start=max(part.start, first))]
-            DataStore(data).merge(series, period, table(rows), covered, "test")
-
-
 @pytest.fixture
 def known(tmp_path: Path) -> Config:
     """A configuration that begins in 2020, with its data in a folder of its own."""
@@ -80,52 +66,49 @@ def known(tmp_path: Path) -> Config:
 
 
 @pytest.mark.parametrize(
-    ("newest", "now", "years"),
+    ("now", "years"),
     [
-        ("2026-06-01", "2026-06-01T01:00", ["2026"]),
-        ("2025-12-31T23:00", "2026-01-01T00:00", ["2025", "2026"]),
-        ("2026-01-01", "2026-01-01T01:00", ["2025", "2026"]),
-        ("2026-01-01T03:00", "2026-01-01T03:30", ["2025", "2026"]),
-        ("2026-01-01T04:00", "2026-01-01T05:00", ["2026"]),
-        ("2023-05-05", "2026-06-01", ["2023", "2024", "2025", "2026"]),
-        ("2018-05-05", "2021-06-01", ["2020", "2021"]),
-        ("2018-05-05", "2019-06-01", []),
-        (None, "2026-06-01", ["2026"]),
-        ("2026-06-01", "2025-06-01", ["2025"]),
+        ("2026-06-01T01:00", ["2026"]),
+        ("2026-01-01T00:00", ["2025", "2026"]),
+        ("2026-01-01T03:30", ["2025", "2026"]),
+        ("2026-01-01T04:00", ["2026"]),
+        ("2020-01-01T00:00", ["2020"]),
+        ("2019-06-01", []),
     ],
 )
-def test_a_scheduled_run_looks_at_the_years_since_the_newest_row(
-    known: Config, tmp_path: Path, newest: str | None, now: str, years: list[str]
+def test_a_scheduled_run_looks_at_the_year_and_for_a_while_at_the_one_before(
+    known: Config, now: str, years: list[str]
 ) -> None:
-    if newest:
-        stored_until(tmp_path, BTC_1H, newest)
-    moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    assert due_periods(known, [BTC_1H], moment) == years
+    assert due_periods(known, [BTC_1H], datetime.fromisoformat(now).replace(tzinfo=UTC)) == years
 
 
-def test_the_series_that_is_furthest_behind_decides(known: Config, tmp_path: Path) -> None:
-    stored_until(tmp_path, BTC_1H, "2026-06-01")
-    stored_until(tmp_path, ETH_1H, "2024-06-01")
-    moment = datetime(2026, 6, 1, tzinfo=UTC)
-    assert due_periods(known, [BTC_1H, ETH_1H], moment) == ["2024", "2025", "2026"]
-    empty = replace(BTC_1H, symbol=Symbol("NEW", "USDT"))
-    assert due_periods(known, [BTC_1H, empty], moment) == ["2026"]
+def test_the_newest_weeks_are_read_again_also_those_of_last_year(known: Config) -> None:
+    weekly = replace(BTC_1H, span=7 * DAY)
+    assert due_periods(known, [weekly], datetime(2026, 1, 26, tzinfo=UTC)) == ["2025", "2026"]
+    assert due_periods(known, [weekly], datetime(2026, 2, 2, tzinfo=UTC)) == ["2026"]
+
+
+@pytest.mark.parametrize(
+    ("now", "days"),
+    [
+        ("2026-06-01T02:05", ["2026-05-31", "2026-06-01"]),
+        ("2026-06-01T03:05", ["2026-06-01"]),
+        ("2026-05-30T00:05", ["2026-05-30"]),
+        ("2026-05-29T00:05", []),
+    ],
+)
+def test_a_scheduled_run_looks_at_the_day_and_for_a_while_at_yesterday(
+    tmp_path: Path, now: str, days: list[str]
+) -> None:
+    text = (
+        "settings: {data_path: ., timezone: UTC}\ntrades_jobs:\n"
+        "  - {exchange: binance, pairs: [BTC/USDT], start: 2026-05-30}\n"
+    )
+    config = parse_config(text, tmp_path / "config.yml")
+    series = Series("binance", Channel.TRADES, BTC_1H.symbol)
+    assert due_periods(config, [series], datetime.fromisoformat(now).replace(tzinfo=UTC)) == days
 
 
 def test_the_year_is_that_of_utc(known: Config) -> None:
     tokyo = timezone(timedelta(hours=9))
     assert due_periods(known, [BTC_1H], datetime(2026, 1, 1, 3, tzinfo=tokyo)) == ["2025"]
-
-
-@pytest.mark.parametrize("damage", [b"no parquet", None])
-def test_a_file_that_cannot_be_read_is_due(
-    known: Config, tmp_path: Path, damage: bytes | None
-) -> None:
-    stored_until(tmp_path, BTC_1H, "2025-06-01")
-    [file] = DataStore(tmp_path).folder(BTC_1H).glob("*.parquet")
-    if damage is None:
-        pl.DataFrame({"what": [1]}).write_parquet(file)
-    else:
-        file.write_bytes(damage)
-    moment = datetime(2026, 6, 1, tzinfo=UTC)
-    assert due_periods(known, [BTC_1H], moment) == ["2025", "2026"]

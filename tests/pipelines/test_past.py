@@ -14,12 +14,14 @@ from dccd_core.models import SECOND, Channel, Series, Symbol, Window
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.schemas import trades_table
 from dccd_pipelines.foreground import held
+from dccd_pipelines.keys import asset_key
 from dccd_pipelines.partitions import range_tags
 from dccd_pipelines.past import AGAIN, LOOK, due_runs, missing_past
 from dccd_sandbox import Sandbox
 
 HOUR = 3_600
 BTC = Series("binance", Channel.OHLC, Symbol("BTC", "USDT"), HOUR)
+ETH = Series("binance", Channel.OHLC, Symbol("ETH", "USDT"), HOUR)
 DAYS = Series("binance", Channel.OHLC, Symbol("BTC", "USDT"), 86_400)
 TRADES = Series("kraken", Channel.TRADES, Symbol("BTC", "USD"))
 JOBS = """\
@@ -72,6 +74,52 @@ def test_what_the_configured_start_lacks_is_asked_for_an_exchange_at_a_time(
     store(config, TRADES, window("2026-05-30", "2026-06-01"))
     requests, cursor = due_runs(config, (), cursor, NOW + 120)
     assert asked(requests) == {"binance_ohlc_1h_past_job": range_tags(["2023", "2025"])}
+    assert requests[0].asset_selection == [asset_key(BTC), asset_key(ETH)]
+
+
+def test_a_run_is_about_nothing_that_is_complete(config: Config) -> None:
+    """Dagster marks what a failed run was to make as failed."""
+    store(config, DAYS, window("2025-01-01", "2026-01-01"))
+    store(config, BTC, window("2023-06-01", "2026-01-01"))
+    store(config, ETH, window("2024-01-01", "2025-01-01"))
+    runs, cursor = list[dg.RunRequest](), None
+    for minute in range(3):
+        requests, cursor = due_runs(config, ["kraken_trades_past_job"], cursor, NOW + 60 * minute)
+        runs += requests
+        store(config, ETH, window("2025-01-01", "2026-01-01"))
+    assert [(one.asset_selection, dict(one.tags)) for one in runs] == [
+        ([asset_key(ETH)], range_tags(["2025", "2025"])),
+        ([asset_key(ETH)], range_tags(["2023", "2023"])),
+    ]
+
+
+def test_older_than_what_gave_nothing_at_all_nothing_is_tried(tmp_path: Path) -> None:
+    text = JOBS.replace("2026-05-30", "2026-03-20")
+    config = parse_config(f"settings: {{data_path: .}}\n{text}", tmp_path / "config.yml")
+    others = ["binance_ohlc_1h_past_job"]
+
+    def look(after: float, cursor: str | None) -> tuple[list[dict[str, str]], str]:
+        requests, cursor = due_runs(config, others, cursor, NOW + after)
+        return [dict(one.tags) for one in requests], cursor
+
+    may, april = range_tags(["2026-05-01", "2026-05-31"]), range_tags(["2026-04-01", "2026-04-30"])
+    runs, cursor = look(0, None)
+    assert runs == [may]
+    assert look(60, cursor)[0] == []
+    store(config, TRADES, window("2026-05-01", "2026-05-31T23:00"))
+    left = range_tags(["2026-05-31", "2026-05-31"])
+    for after, wanted in ((60, [left]), (120, [april]), (180, []), (60 + AGAIN, [left])):
+        runs, cursor = look(after, cursor)
+        assert runs == wanted, after
+
+
+def test_what_cannot_be_had_is_no_run_each_minute(config: Config) -> None:
+    store(config, TRADES, window("2026-05-30", "2026-06-01T23:05"))
+    others, cursor, runs = ["binance_ohlc_1h_past_job"], None, 0
+    for minute in range(0, 12 * 60, 5):
+        requests, cursor = due_runs(config, others, cursor, NOW + 6 * 3_600 + 60 * minute)
+        runs += len(requests)
+    assert runs == 1
 
 
 def test_what_could_not_be_had_is_tried_again_later(config: Config) -> None:
@@ -90,8 +138,7 @@ def test_what_could_not_be_had_is_tried_again_later(config: Config) -> None:
 
 
 def test_an_exchange_that_lacks_nothing_is_looked_at_once_an_hour(config: Config) -> None:
-    eth = Series("binance", Channel.OHLC, Symbol("ETH", "USDT"), HOUR)
-    for series in (BTC, eth, DAYS):
+    for series in (BTC, ETH, DAYS):
         store(config, series, window("2023-06-01", "2026-06-01"))
     requests, cursor = due_runs(config, ["kraken_trades_past_job"], None, NOW)
     assert requests == []
@@ -165,7 +212,9 @@ def test_the_sensor_brings_the_past_in_without_a_backfill(
         assert ticked.run_requests is not None
         [request] = ticked.run_requests
         assert request.tags.items() >= range_tags([str(year - 1)]).items()
-        result = job.execute_in_process(instance=instance, tags=request.tags)
+        result = job.execute_in_process(
+            instance=instance, tags=request.tags, asset_selection=request.asset_selection
+        )
         assert result.success
         assert all(check.passed for check in result.get_asset_check_evaluations())
         late = datetime(year, 1, 1, tzinfo=UTC) + timedelta(hours=3)
