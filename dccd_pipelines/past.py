@@ -17,12 +17,13 @@ import msgspec
 
 from dccd_core.collection import wanted
 from dccd_core.config import Config
-from dccd_core.intervals import clip
+from dccd_core.intervals import clip, union
 from dccd_core.models import SECOND, Series, Window, microseconds
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.schemas import SchemaError
 from dccd_pipelines.assets import group_name
+from dccd_pipelines.checks import check_names
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.partitions import range_tags
 from dccd_pipelines.schedules import with_sources
@@ -111,6 +112,9 @@ def _requests(
             job_name=name,
             tags=range_tags(periods),
             asset_selection=[asset_key(one) for one in run],
+            asset_check_keys=[
+                dg.AssetCheckKey(asset_key(one), check) for one in run for check in check_names(one)
+            ],
         )
 
 
@@ -149,19 +153,27 @@ def _follows(series: Series, before: str, period: str) -> bool:
 
 
 def missing_past(config: Config, series: Series, now: float) -> list[Window]:
-    """What is missing of a series in the periods before the running one; of one whose files are
-    bad nothing, since its check tells of that."""
+    """What is missing of a series in the periods before the running one, and all of that if nothing
+    of it is there: its schedule may come in hours only. Of one whose files are bad nothing, since
+    its check tells of that."""
     moment = microseconds(datetime.fromtimestamp(now, UTC))
-    begin = series.period_window(series.period(moment - LATELY)).start
-    asked = wanted(config, series, moment, end=begin)
-    grid = series.grid(asked) if series.span else asked
-    if grid.start >= grid.end:
-        return []
+    running = series.period_window(series.period(moment - LATELY))
+    asked = wanted(config, series, moment, end=moment - LATELY)
+    past, lately = (series.grid(part) for part in _split(asked, running.start))
     store = DataStore(config.settings.data_path)
     try:
-        return store.missing_windows(series, grid)
+        missing = store.missing_windows(series, past) if past.start < past.end else []
+        if lately.start < lately.end and store.missing_windows(series, lately) == [lately]:
+            missing.append(Window(lately.start, running.end))  # a hole that is the same tomorrow
     except (UnreadableError, SchemaError, OSError):
         return []
+    return union(missing)
+
+
+def _split(window: Window, at: int) -> tuple[Window, Window]:
+    """What is before a time, and what is after it; one of them may be empty."""
+    before, after = min(window.end, at), max(window.start, at)
+    return Window(min(window.start, before), before), Window(after, max(window.end, after))
 
 
 def _memory(cursor: str | None) -> Memory:
