@@ -35,7 +35,7 @@ def series_schedules(config: Config, channel: Channel) -> list[dg.ScheduleDefini
 
 
 def series_schedule(config: Config, cron: str, series: Sequence[Series]) -> dg.ScheduleDefinition:
-    """One schedule: the periods from the newest stored row to now, for all of its series.
+    """One schedule: what is missing of the running period, for all of its series.
 
     Candles that are built from shorter ones run right after these, in the same run.
     """
