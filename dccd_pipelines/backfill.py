@@ -180,9 +180,8 @@ def _materialize(
     series = list(dict.fromkeys(plan.cell.series for plan in plans))
     # The definition spans what is asked for, which may be before the configured start.
     partitions = partitions_of(config, series[0].channel, first=periods[0])
-    data = config.settings.data_path
-    with open_instance(config) as instance, held(data) as hold:
-        end_dead(data, instance)
+    with open_instance(config) as instance, held(config.settings.data_path) as hold:
+        end_dead(instance)
         result = dg.materialize(
             [series_assets(series, partitions)],
             instance=instance,

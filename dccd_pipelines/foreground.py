@@ -13,7 +13,7 @@ import dagster as dg
 from dccd_core.store import files
 
 HOLD_TAG = "dccd/hold"
-"""The name of the lock that the process of a run holds as long as it lives."""
+"""The lock that the process of a run holds as long as it lives: data paths may share Dagster."""
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -26,28 +26,29 @@ UNFINISHED = [
 @contextmanager
 def held(data_path: Path) -> Iterator[dict[str, str]]:
     """The tags of a run that this process runs in the block."""
-    name = uuid4().hex
-    hold = files.Hold(_lock(data_path, name))
+    lock = data_path.absolute() / ".dccd" / "locks" / f"run-{uuid4().hex}.lock"
+    hold = files.Hold(lock)
     try:
-        yield {HOLD_TAG: name}
+        yield {HOLD_TAG: str(lock)}
     finally:
         hold.release()
-        files.remove(_lock(data_path, name))
+        files.remove(lock)
 
 
-def end_dead(data_path: Path, instance: dg.DagsterInstance) -> list[str]:
-    """Tell Dagster of the runs whose process is gone that they failed; their ids."""
+def end_dead(instance: dg.DagsterInstance) -> list[str]:
+    """Tell Dagster of the runs whose process is gone that they failed; their ids. Those of a data
+    path that is not here are left alone."""
     found = []
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
-        name = run.tags.get(HOLD_TAG)
-        if name is None:
+        lock = Path(run.tags.get(HOLD_TAG, ""))
+        if not lock.is_absolute() or not lock.parent.is_dir():
             continue
         try:
-            hold = files.Hold(_lock(data_path, name))
+            hold = files.Hold(lock)
         except files.BusyError:
             continue
         hold.release()
-        files.remove(_lock(data_path, name))
+        files.remove(lock)
         # asked again: it may have come to its end between the two questions
         if (now := instance.get_run_by_id(run.run_id)) and now.status in UNFINISHED:
             instance.report_run_failed(
@@ -55,7 +56,3 @@ def end_dead(data_path: Path, instance: dg.DagsterInstance) -> list[str]:
             )
             found.append(run.run_id)
     return found
-
-
-def _lock(data_path: Path, name: str) -> Path:
-    return data_path / ".dccd" / "locks" / f"run-{name}.lock"

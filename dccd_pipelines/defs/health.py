@@ -56,7 +56,7 @@ def _sensor(location: Location) -> dg.SensorDefinition:
             raise ValueError("the sensor runs inside a code location only")
         keys = [key for key in repository.asset_graph.asset_check_keys if key.name != FRESH]
         jobs = [name for name in repository.job_names if not name.startswith("__")]
-        end_dead(location.config.settings.data_path, context.instance)
+        end_dead(context.instance)
         look = Look(location.config, context.instance, jobs, keys, time.time(), location.problem)
         found = look.report()
         events, cursor = changed_checks(found, context.cursor)
