@@ -1,7 +1,7 @@
 """The asset checks of a series, each over the whole of it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
@@ -37,6 +37,11 @@ def check_names(series: Series) -> list[str]:
     if source is not None and source.channel is Channel.TRADES:
         names.append(OVERLAP)
     return names
+
+
+def check_keys(series: Iterable[Series]) -> list[dg.AssetCheckKey]:
+    """All checks that runs of these series make; `fresh` is the health sensor's."""
+    return [dg.AssetCheckKey(asset_key(one), name) for one in series for name in check_names(one)]
 
 
 def describe(name: str) -> str:

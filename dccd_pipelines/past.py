@@ -23,7 +23,7 @@ from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.schemas import SchemaError
 from dccd_pipelines.assets import group_name
-from dccd_pipelines.checks import check_names
+from dccd_pipelines.checks import check_keys
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.partitions import range_tags
 from dccd_pipelines.schedules import with_sources
@@ -112,9 +112,7 @@ def _requests(
             job_name=name,
             tags=range_tags(periods),
             asset_selection=[asset_key(one) for one in run],
-            asset_check_keys=[
-                dg.AssetCheckKey(asset_key(one), check) for one in run for check in check_names(one)
-            ],
+            asset_check_keys=check_keys(run),
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from dccd_core.models import Series
-from dccd_pipelines.checks import check_names
+from dccd_pipelines.checks import check_keys
 from dccd_pipelines.foreground import HOLD_TAG, UNFINISHED
 from dccd_pipelines.keys import asset_key
 from dccd_pipelines.location import load_location_config
@@ -52,6 +52,5 @@ def defs() -> dg.Definitions:
 
 def _with_checks(series: Sequence[Series]) -> dg.AssetSelection:
     """The assets, and those of their checks that a run of theirs makes: these say what is left."""
-    checks = [dg.AssetCheckKey(asset_key(one), name) for one in series for name in check_names(one)]
     assets = dg.AssetSelection.assets(*map(asset_key, series)).without_checks()
-    return assets | dg.AssetSelection.checks(*checks)
+    return assets | dg.AssetSelection.checks(*check_keys(series))

@@ -2,8 +2,7 @@
 
 import dagster as dg
 
-from dccd_pipelines.checks import check_names
-from dccd_pipelines.keys import asset_key
+from dccd_pipelines.checks import check_keys
 from dccd_pipelines.location import load_location_config
 
 
@@ -11,9 +10,7 @@ from dccd_pipelines.location import load_location_config
 def defs() -> dg.Definitions:
     """One schedule; without a series to judge there is none."""
     config = load_location_config().config
-    checks = [
-        dg.AssetCheckKey(asset_key(one), name) for one in config.jobs for name in check_names(one)
-    ]
+    checks = check_keys(config.jobs)
     if not checks:
         return dg.Definitions()
     schedule = dg.ScheduleDefinition(
