@@ -94,8 +94,8 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def brief(error: str) -> str:
-    """An error without the questions in its addresses: what went wrong comes after them."""
+def without_queries(error: str) -> str:
+    """An error without the query strings of its addresses: what went wrong comes after them."""
     return _QUERY.sub("", error)
 
 

@@ -11,7 +11,7 @@ from dccd_core.config import Config
 from dccd_core.coverage_map import coverage_of, heat_map
 from dccd_core.freshness import State
 from dccd_core.health import HealthMonitor, JobMetrics
-from dccd_core.messages import brief, duration
+from dccd_core.messages import duration, without_queries
 from dccd_core.models import moment
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.inventory import InventoryRow
@@ -46,7 +46,7 @@ def overview(config: Config, now: float | None = None) -> Mapping[str, dg.Metada
                     "state": str(one.state),
                     "age": _whole(age),
                     **_figures(row),
-                    "last error": brief(_WHERE.sub("", error or ""))[:120],
+                    "last error": without_queries(_WHERE.sub("", error or ""))[:120],
                 }
             )
         )

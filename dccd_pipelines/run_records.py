@@ -6,7 +6,7 @@ import dagster as dg
 
 from dccd_core.health import JobMetrics
 from dccd_core.incidents import Condition, Kind
-from dccd_core.messages import brief
+from dccd_core.messages import without_queries
 from dccd_core.models import Series
 from dccd_pipelines.assets import group_name
 from dccd_pipelines.offsite_run import GROUP, INCIDENT
@@ -84,7 +84,7 @@ def job_failed(
     """A job whose last runs failed; the last error of its series, or what the run said."""
     count = f"{failures} or more" if failures == COUNTED else str(failures)
     bad = [
-        f"{one.series}: {brief(one.last_error or '')}"
+        f"{one.series}: {without_queries(one.last_error or '')}"
         for one in metrics.values()
         if one.consecutive_errors and name.startswith(group_name(Series.parse(one.series)))
     ]

@@ -10,8 +10,8 @@ import msgspec
 from dccd_core.models import DAY, SECOND, Window
 from dccd_core.store import files
 
-# A file that is late is asked for again soon; one that should be there for long is given up.
-SOON, LATER = DAY * SECOND // 4, 30 * DAY * SECOND
+# The longer a file should have been there, the less likely it still comes.
+SOONEST, LATEST = DAY * SECOND // 4, 30 * DAY * SECOND
 LATE = 45 * DAY * SECOND
 _NOTES = msgspec.json.Decoder(dict[str, int])
 
@@ -32,8 +32,8 @@ class Absent:
     def add(self, path: str, window: Window, now: int) -> None:
         """Remember that the file of a window is not there."""
         with self._lock:
-            until = now + (SOON if now - window.end < LATE else LATER)
-            self._until[path] = self._new[path] = until
+            wait = min(max(SOONEST, (now - window.end) // 4), LATEST)
+            self._until[path] = self._new[path] = now + wait
 
     def save(self, now: int) -> None:
         """Keep what is new, beside what other processes have kept meanwhile."""

@@ -274,3 +274,21 @@ def test_large_files_where_much_is_missing_small_ones_else(
 def test_a_large_file_where_there_is_no_small_one() -> None:
     chosen = choose(files_of((0, 30)), [Window(0, 2)], lambda part: length(part) > 0)
     assert [file.path for file in chosen] == ["0-30"]
+
+
+def test_what_is_absent_is_asked_for_ever_less_often(tmp_path: Path) -> None:
+    day = WINDOW
+    now, asked = day.end, list[int]()
+    while now < day.end + 45 * DAY * SECOND:
+        absent = Absent(tmp_path / "absent.json")
+        if not absent.known("file", now):
+            absent.add("file", day, now)
+            absent.save(now)
+            asked.append(now)
+        now += 3_600 * SECOND
+    assert asked[1] - asked[0] == 6 * 3_600 * SECOND
+    assert 15 < len(asked) < 25
+    assert 7 < (asked[-1] - asked[-2]) / (DAY * SECOND) < 11
+    absent.add("old", Window(0, DAY * SECOND), now)
+    assert absent.known("old", now + 29 * DAY * SECOND)
+    assert not absent.known("old", now + 31 * DAY * SECOND)

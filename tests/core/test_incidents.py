@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from dccd_core.incidents import REMIND, Condition, Kind, Register, State, step
-from dccd_core.messages import brief, digest, message
+from dccd_core.messages import digest, message, without_queries
 
 UI = "http://127.0.0.1:3000"
 
@@ -183,7 +183,10 @@ def test_what_an_exchange_says_cannot_mention_anybody(bad: str) -> None:
 
 def test_an_error_is_shown_without_the_question() -> None:
     found = "2026: https://api.bybit.com/v5/market/kline?symbol=N&limit=1000: no connection: no?: x"
-    assert brief(found) == "2026: https://api.bybit.com/v5/market/kline: no connection: no?: x"
+    assert (
+        without_queries(found)
+        == "2026: https://api.bybit.com/v5/market/kline: no connection: no?: x"
+    )
 
 
 def test_the_digest_says_whether_all_is_well() -> None:
