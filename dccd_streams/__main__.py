@@ -4,17 +4,19 @@ It ends with code 0 after SIGTERM or SIGINT, 1 if it cannot go on, 2 if it canno
 a config file that has changed, restarts the streams that it touches.
 """
 
+import os
+
+# Before Arrow is loaded: its own allocator keeps the pages of a fold, the C library gives them back
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
 import argparse
 import logging
-import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-
-import pyarrow as pa
 
 from dccd_core.config import Config, ConfigError, environment, load_config
 from dccd_core.health import HealthMonitor
@@ -34,8 +36,6 @@ _LOOK = 2.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the service until a signal ends it; its exit code."""
     options = _options(arguments)
-    # Arrow's own pool keeps pages from fold to fold; the C library gives them back
-    pa.set_memory_pool(pa.system_memory_pool())
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

@@ -24,9 +24,9 @@ from dccd_core.store.schemas import (
 )
 
 DAMAGED = "the journal was damaged"
-# of books, whose objects a heap in pieces would keep
-_TABLE_ROWS = 500
-_TABLE_TRADES = 20_000
+# objects wait for their table no longer than this: the heap keeps the room that they had at once
+_TABLE_ROWS = 100
+_TABLE_TRADES = 5_000
 
 
 @dataclass(slots=True)

@@ -315,6 +315,14 @@ def kept(config: Path) -> str:
     return "\n".join(Logs(config.parent / "data").tail("streams", 1_000))
 
 
+def test_arrow_takes_its_memory_where_it_is_given_back() -> None:
+    asked = (
+        "import dccd_streams.__main__, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    )
+    command = [sys.executable, "-c", asked]
+    assert subprocess.check_output(command, text=True, cwd=ROOT).split() == ["system"]
+
+
 def test_alone_it_keeps_a_log(tmp_path: Path, box: Sandbox) -> None:
     config = write_config(tmp_path, box, "BTC/USDT")
     with service(config) as process:
