@@ -8,6 +8,7 @@ from dccd_core.intervals import clip, subtract, union
 from dccd_core.models import DAY, SECOND, Series, Window, span_label
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
+from dccd_core.store.removed import read_removed
 from dccd_core.store.schemas import SchemaError
 
 # Fetched again at each extension: exchanges revise the newest candles.
@@ -67,7 +68,10 @@ def plan_years(store: DataStore, cells: Sequence[Cell], limits: Limits) -> list[
     for cell, (missing, problem) in lacking.items():
         series, after = cell.series, next_to.get((cell.series, cell.window.end))
         holes = [*missing, *(lacking[after][0] if after else [])]
-        wanted = clip([with_overlap(series, hole) for hole in holes], series.grid(cell.window))
+        grid = series.grid(cell.window)
+        # three candles would take the place of a year that was removed, as a file of its own
+        here = Window(max(grid.start, read_removed(store.folder(series))), grid.end)
+        wanted = clip([with_overlap(series, hole) for hole in holes], here)
         pages = list(_cut(series, wanted, limits.page))
         plans.append(Plan(cell, missing, pages, store.read_listing(series), problem))
     return plans

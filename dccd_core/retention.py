@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from dccd_core.config import Config
 from dccd_core.lineage import source_of
-from dccd_core.models import DAY, SECOND, Series, Window
+from dccd_core.models import DAY, SECOND, Series, Window, iso
 from dccd_core.offsite import RemoteStorage
 from dccd_core.offsite_files import FileState, file_state, fold_of, is_tail
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.removed import write_removed
+from dccd_core.store.schemas import SchemaError
 
 STAYS = 7 * DAY
 """Seconds for which a file stays after it changed here last: also one that was restored."""
@@ -81,33 +82,46 @@ class Retention:
                 self._done.kept[str(series)] = "other candles are built from it"
                 continue
             end = int((now - days * DAY) * SECOND)
+            try:
+                hole = self._first_hole(series, end)
+            except (SchemaError, OSError) as error:
+                self._done.kept[str(series)] = str(error)
+                continue
             for period in self._store.existing_periods(series)[:-1]:
                 if series.period_window(period).end > end:
                     break
                 one = _Old(series, period, self._files(series, period))
-                if why := self._why_it_stays(one, now):
+                if why := self._why_it_stays(one, now, hole):
                     self._done.kept[str(one)] = why
                     break
                 yield one
+
+    def _first_hole(self, series: Series, end: int) -> Window | None:
+        """The first that a job lacks, also where there is no file: what is before the newest period
+        that was removed is fetched no more, and counts as kept elsewhere."""
+        if series not in self._config.jobs:
+            return None
+        window = Window(self._config.start_of(series) or 0, end)
+        if window.start >= end:
+            return None
+        return next(iter(self._store.missing_windows(series, series.grid(window))), None)
 
     def _files(self, series: Series, period: str) -> dict[str, FileState]:
         names = (f"{series.path}/{period}{end}" for end in (".tail.parquet", ".parquet"))
         return {name: state for name in names if (state := file_state(self._root / name))}
 
-    def _why_it_stays(self, one: _Old, now: float) -> str | None:
+    def _why_it_stays(self, one: _Old, now: float, hole: Window | None) -> str | None:
         paths = [self._root / path for path in one.files]
         if fold_of(self._root, f"{one.series.path}/{one.period}.tail.parquet").exists():
             return "is being folded"
         if any(now - path.stat().st_ctime < STAYS for path in paths):
             return f"changed here less than {STAYS // DAY} days ago"
-        start = self._config.start_of(one.series) if one.series in self._config.jobs else None
         window = one.series.period_window(one.period)
-        wanted = Window(max(window.start, start or 0), window.end)
-        if one.series in self._config.jobs and self._store.missing_windows(
-            one.series, one.series.grid(wanted)
-        ):
+        if hole is None or hole.start >= window.end:
+            return None
+        if hole.start >= window.start:
             return "is not complete: dccd backfill"
-        return None
+        return f"{iso(hole.start)} is still missing: dccd backfill, or a later start"
 
     def _remove(self, one: _Old, differing: dict[str, str]) -> bool:
         """Whether a period is removed. A kill in between leaves whole files, which go next time."""

@@ -12,12 +12,13 @@ from remotes import WebDav, rclone_config, web_dav
 from dccd_core import retention
 from dccd_core.config import Config, ConfigError, parse_config
 from dccd_core.derived import Deriver
+from dccd_core.exchanges.base import Limits
 from dccd_core.exchanges.trades import Trade
-from dccd_core.models import SECOND, Channel, Series, Symbol, Window, moment
+from dccd_core.models import SECOND, Channel, Series, Symbol, Window, iso, moment
 from dccd_core.offsite import RemoteStorage
 from dccd_core.offsite_rclone import OffsiteError
 from dccd_core.offsite_restore import AWAY
-from dccd_core.plan import cells, plan_days
+from dccd_core.plan import cells, plan_days, plan_years
 from dccd_core.retention import Cleared, Retention
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
@@ -183,6 +184,36 @@ def test_the_newest_day_stays_however_old_it_is(tmp_path: Path, dav: WebDav) -> 
     RemoteStorage(config.storage).push(store.root)
     clear(config)
     assert days_of(config, BTC) == [DAYS[1]]
+
+
+@pytest.mark.parametrize("there", [DAYS[1:], [DAYS[0], *DAYS[2:]]])
+def test_a_day_that_was_not_fetched_yet_is_not_written_off(
+    tmp_path: Path, dav: WebDav, there: list[str]
+) -> None:
+    config = configure(tmp_path)
+    store = DataStore(config.settings.data_path)
+    for day in there:
+        put(store, BTC, day)
+    RemoteStorage(config.storage).push(store.root)
+    window = Window(at(START), BTC.period_window(DAYS[2]).end)
+    before = store.missing_windows(BTC, window)
+    [hole] = before
+    [(what, why)] = clear(config).kept.items()
+    first = there[0] if hole.start == at(START) else there[1]
+    assert what == f"{BTC} {first}"
+    assert why == f"{iso(hole.start)} is still missing: dccd backfill, or a later start"
+    assert store.missing_windows(BTC, window) == before
+
+
+def test_no_candles_are_fetched_into_a_year_that_was_removed(tmp_path: Path) -> None:
+    store, year = DataStore(tmp_path), at("2025-01-01")
+    window = Window(at("2024-01-01"), at("2025-01-02"))
+    limits = Limits(weight=1.0, seconds=1.0, burst=1.0, page=1_000)
+    assert [len(plan.pages) for plan in plan_years(store, cells(BTC_1H, window), limits)] == [9, 1]
+    write_removed(store.folder(BTC_1H), year)
+    [old, new] = plan_years(store, cells(BTC_1H, window), limits)
+    assert old.pages == []
+    assert new.pages == [Window(year, window.end)]
 
 
 @pytest.mark.parametrize("steps", range(4))
