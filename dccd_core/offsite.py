@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dccd_core.config_sections import Storage
 from dccd_core.models import Series
-from dccd_core.offsite_push import Push, Pushed
+from dccd_core.offsite_push import Push, Pushed, refuse_itself
 from dccd_core.offsite_rclone import IDLE, MISSING, OffsiteError, Rclone
 from dccd_core.offsite_remote import Target, targets
 from dccd_core.offsite_restore import Restore, Restored
@@ -88,6 +88,7 @@ class RemoteStorage:
         for target in self.targets:
             self._demand(target, root)
             rclone = self._rclone(target)
+            refuse_itself(rclone, root)
             checked = rclone.check(str(root), target.root, files)
             if not checked.hashed:
                 checked = rclone.check(str(root), target.root, files, "--download")
@@ -157,4 +158,10 @@ def failure(pushed: Pushed) -> str | None:
     if pushed.unreadable:
         bad = "; ".join(f"{path} {why}" for path, why in pushed.unreadable.items())
         said.append(f"{pushed.remote}: not copied: {bad}")
+    if pushed.lost:
+        more = f" and {len(pushed.lost) - 3} more" if len(pushed.lost) > 3 else ""
+        said.append(
+            f"{pushed.remote}: storage.retention removed these here, and they are not there any "
+            f"more: {', '.join(pushed.lost[:3])}{more}"
+        )
     return "\n".join(said) or None

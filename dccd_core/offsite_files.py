@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from dccd_core.models import Series
 from dccd_core.store import files
 from dccd_core.store.listing import read_listing
+from dccd_core.store.removed import read_removed
+from dccd_core.store.schemas import table_times
 
 LISTING = "_listing.json"
 _MAIN, _TAIL = ".parquet", ".tail.parquet"
@@ -22,16 +27,28 @@ class FileState(NamedTuple):
     mtime: int
 
 
+class Held(NamedTuple):
+    """How many rows a period had between the first and the last time of one of its files."""
+
+    rows: int
+    first: int
+    last: int
+
+
 class Copied(msgspec.Struct):
-    """What a remote has, as far as we know: the state of each file when it was copied.
+    """What a remote has, as far as we know: the state of each file when it was copied, and what
+    tells later whether its rows are here still.
 
     `folded` are tails that may be superfluous: their main file was copied, and they were not looked
-    at since. `synced` is when the last copy ended without an error, `compared` when all of the
+    at since. `lost` are files that storage.retention removed here, and that are not at the remote
+    any more. `synced` is when the last copy ended without an error, `compared` when all of the
     remote was last looked at; unix seconds.
     """
 
     files: dict[str, FileState] = {}
+    held: dict[str, Held] = {}
     folded: set[str] = set()
+    lost: set[str] = set()
     synced: float | None = None
     compared: float | None = None
 
@@ -70,11 +87,13 @@ def local_files(root: Path) -> dict[str, FileState]:
 def _walk(root: str, folder: str, inside: str) -> Iterator[tuple[str, FileState]]:
     for entry in files.entries(root, folder):
         path = inside + entry.name
-        if entry.is_dir(follow_symlinks=False):
-            if not entry.name.startswith((".", "_")):
+        if files.is_dead_link(entry):
+            continue
+        if entry.is_dir():  # also behind a link: a series may have moved to another disk
+            if not entry.name.startswith((".", "_")) and path.count("/") < files.DEEPEST:
                 yield from _walk(root, entry.path, f"{path}/")
         elif (
-            entry.is_file(follow_symlinks=False)
+            entry.is_file()
             and is_data(path)
             and (found := file_state(entry))  # a fold removes tails
         ):
@@ -84,7 +103,7 @@ def _walk(root: str, folder: str, inside: str) -> Iterator[tuple[str, FileState]
 def file_state(file: "Path | os.DirEntry[str]") -> FileState | None:
     """The state of a file, None if it is not there."""
     try:
-        found = file.stat(follow_symlinks=False)
+        found = file.stat()
     except FileNotFoundError:
         return None
     return FileState(found.st_size, found.st_mtime_ns)
@@ -109,6 +128,62 @@ def fold_of(root: Path, tail: str) -> Path:
     """Where a tail and its main file are while they become one."""
     stem = Path(tail).name.removesuffix(_TAIL)
     return (root / tail).with_name(f".{stem}.fold")
+
+
+def held(root: Path, path: str) -> Held | None:
+    """What a file holds; None for what is no Parquet file, has no rows, or is gone."""
+    if not path.endswith(_MAIN):
+        return None
+    times = _times(root / path)
+    if not len(times):
+        return None
+    first, last = int(times.min()), int(times.max())
+    return Held(_rows_between(root, path, first, last), first, last)
+
+
+def holds(root: Path, path: str, before: Held) -> bool:
+    """Whether the period of a file has all rows still that this file, or an earlier one in its
+    place, was copied with: in it, or in the file beside it."""
+    return _rows_between(root, path, before.first, before.last) >= before.rows
+
+
+def _rows_between(root: Path, path: str, first: int, last: int) -> int:
+    main = main_of(path) if is_tail(path) else path
+    tail = tail_of(main)
+    fold = fold_of(root, tail)
+    # the main file before the tail: what a fold does meanwhile is never counted twice
+    parts = [fold] if fold.exists() else [root / main, root / tail]
+    found = map(_times, parts)
+    return sum(int(np.count_nonzero((first <= times) & (times <= last))) for times in found)
+
+
+def _times(path: Path) -> NDArray[np.int64]:
+    try:
+        with files.naming_unreadable(path):
+            return table_times(files.open_parquet(path).read(["time"], use_threads=False))
+    except (files.UnreadableError, OSError):
+        return np.empty(0, np.int64)
+
+
+def series_of(folder: str) -> Series | None:
+    """The series of a folder below the data path, as binance/ohlc/BTC-USDT/1h; None if it is
+    none."""
+    exchange, _, rest = folder.partition("/")
+    channel, _, market = rest.partition("/")
+    slug, _, span = market.partition("/")
+    with suppress(ValueError):
+        series = Series.parse("/".join(part for part in (exchange, channel, span, slug) if part))
+        return series if str(series.path) == folder else None
+    return None
+
+
+def was_removed(root: Path, path: str) -> bool:
+    """Whether a file is not here since storage.retention removed its period."""
+    folder, _, name = path.rpartition("/")
+    series, stem = series_of(folder), name.split(".")[0]
+    if series is None or not series.is_period(stem) or (root / path).exists():
+        return False
+    return series.period_window(stem).end <= read_removed(root / folder)
 
 
 def whats_wrong(path: Path) -> str | None:

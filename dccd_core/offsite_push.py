@@ -1,8 +1,9 @@
 """One copy of what changed to one remote: never a deletion, and nothing good is overwritten.
 
-A file that is smaller than the remote's is copied after the remote's was put into
-`_replaced/{time}/`. What a fold made superfluous, a tail whose rows are in the main file now, is
-put into `_folded/`, where it is kept until the next fold of the same period.
+A file with fewer rows than the one at the remote, and one that somebody else put there, is copied
+after the remote's was put into `_replaced/{time}/`. What a fold made superfluous, a tail whose rows
+are in the main file now, is put into `_folded/`, where it is kept until the next fold of the same
+period.
 """
 
 import time
@@ -16,12 +17,15 @@ from dccd_core.offsite_files import (
     Copied,
     FileState,
     fold_of,
+    held,
+    holds,
     is_tail,
     local_files,
     main_of,
     note_path,
     read_note,
     tail_of,
+    was_removed,
     whats_wrong,
     write_note,
 )
@@ -43,6 +47,7 @@ class Pushed:
 
     `kept` are the files at the remote that were put aside first, `unreadable` those that were not
     copied, with the reason, `waiting` those that changed all the time: they are copied next time.
+    `lost` are files that were removed here, and are not at the remote any more.
     `compared` says how the copies were compared: by `checksums` or `sizes`.
     """
 
@@ -55,6 +60,7 @@ class Pushed:
     kept: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     error: str | None = None
 
 
@@ -85,6 +91,7 @@ class Push:
         check_folder(self._target, self._note)
         try:
             self._compare_all()
+            self._done.lost = sorted(p for p in self._note.lost if was_removed(self._root, p))
             for _ in range(_ROUNDS):
                 if not self._round(path):
                     break
@@ -94,13 +101,17 @@ class Push:
 
     def _compare_all(self) -> None:
         """Forget what the remote does not have any more, once a day."""
-        now, last = time.time(), self._note.compared
-        if last is not None and 0 <= now - last < _COMPARE:
+        now, note = time.time(), self._note
+        if note.compared is not None and 0 <= now - note.compared < _COMPARE:
             return
+        refuse_itself(self._rclone, self._root)
         self._theirs = theirs = self._rclone.everything()
-        known = self._note.files
-        self._note.files = {p: s for p, s in known.items() if theirs.get(p) == s.size}
-        self._note.compared = now
+        gone = {path for path in note.files if path not in theirs}
+        note.lost = {path for path in note.lost | gone if path not in theirs}
+        note.lost = {path for path in note.lost if was_removed(self._root, path)}
+        note.files = {p: s for p, s in note.files.items() if theirs.get(p) == s.size}
+        note.held = {p: one for p, one in note.held.items() if p in note.files}
+        note.compared = now
 
     def _round(self, path: Path) -> bool:
         """Copy what differs from the note; whether a file changed meanwhile."""
@@ -126,10 +137,7 @@ class Push:
         changed = self._readable(changed)
         if not changed:
             return
-        theirs = self._sizes(changed)
-        shrunk = {p for p, state in changed.items() if theirs.get(p, 0) > state.size}
-        self._shrunk |= shrunk
-        self._keep(shrunk, changed)
+        self._keep(changed, self._sizes(changed))
         failure = self._copy(changed)
         try:
             self._verify(changed)
@@ -151,18 +159,24 @@ class Push:
                 bad[path] = f"waits for {Path(main_of(path)).name}, which {bad[main_of(path)]}"
         return {path: state for path, state in changed.items() if path not in bad}
 
-    def _keep(self, shrunk: set[str], changed: Collection[str]) -> None:
-        """Put copies of what will be overwritten by something smaller aside."""
-        folded = {
-            path
-            for path in shrunk
-            if is_tail(path) and main_of(path) in changed and main_of(path) not in shrunk
-        }
-        for folder, paths in ((FOLDED, folded), (self._aside, shrunk - folded)):
-            self._rclone.copy(
-                self._target.root, self._target.below(folder), paths, "--ignore-times"
-            )
-            self._done.kept += [f"{folder}/{path}" for path in sorted(paths)]
+    def _keep(self, changed: dict[str, FileState], theirs: dict[str, int]) -> None:
+        """Put copies of what will be overwritten by less, or by something else, aside."""
+        there = {path: state for path, state in changed.items() if path in theirs}
+        ours = {p for p in there if p in self._note.files and self._note.files[p].size == theirs[p]}
+        less = {path for path in ours if self._is_less(path, there[path], theirs[path])}
+        foreign = there.keys() - ours
+        if foreign:  # equal ones too, after the note was lost
+            less |= self._rclone.check(str(self._root), self._target.root, foreign).different
+        self._shrunk |= less
+        aside = self._target.below(self._aside)
+        self._rclone.copy(self._target.root, aside, less, "--ignore-times")
+        self._done.kept += [f"{self._aside}/{path}" for path in sorted(less)]
+
+    def _is_less(self, path: str, state: FileState, theirs: int) -> bool:
+        """Whether rows that were copied with a file are not here any more. A file that is pressed,
+        or folded, is smaller and has all of them."""
+        before = self._note.held.get(path)
+        return theirs > state.size if before is None else not holds(self._root, path, before)
 
     @property
     def _aside(self) -> str:
@@ -192,6 +206,8 @@ class Push:
         for path, state in changed.items():
             if path not in checked.different and now.get(path) == state:
                 self._note.files[path] = state
+                if one := held(self._root, path):
+                    self._note.held[path] = one
                 if path.endswith(".parquet") and not is_tail(path):
                     self._note.folded.add(tail_of(path))
                 self._done.files += 1
@@ -204,7 +220,7 @@ class Push:
 
     def _put_away(self, mine: dict[str, FileState]) -> None:
         """Move tails aside that would be read twice: their rows are in the main file, which is at
-        the remote now. One that is only missing here stays there."""
+        the remote now. One that is only missing here, or was damaged here, stays there."""
         tails = {
             tail
             for tail in self._note.folded
@@ -214,12 +230,19 @@ class Push:
         }
         there = set(self._sizes(tails))
         odd = {tail for tail in there if main_of(tail) in self._shrunk}
-        for folder, paths in ((FOLDED, there - odd), (self._aside, odd)):
+        folded = {tail for tail in there - odd if self._is_folded(tail)}
+        for folder, paths in ((FOLDED, folded), (self._aside, odd)):
             self._rclone.move(self._target.root, self._target.below(folder), paths)
             self._done.kept += [f"{folder}/{path}" for path in sorted(paths)]
-        for tail in tails:
+        for tail in tails - (there - odd - folded):
             self._note.files.pop(tail, None)
+            self._note.held.pop(tail, None)
         self._note.folded -= tails | mine.keys()
+
+    def _is_folded(self, tail: str) -> bool:
+        """Whether all rows of a tail at the remote are in the main file here."""
+        before = self._note.held.get(tail)
+        return before is not None and holds(self._root, tail, before)
 
 
 def _parts(changed: dict[str, FileState]) -> Iterator[dict[str, FileState]]:
@@ -246,6 +269,12 @@ def alone(root: Path, target: Target, work: str) -> Iterator[None]:
         yield
     finally:
         hold.release()
+
+
+def refuse_itself(rclone: Rclone, root: Path) -> None:
+    """OffsiteError if a remote is the data path itself by another way."""
+    if rclone.leads_to(root):
+        raise OffsiteError(f"{rclone.target.shown}: is data_path itself: it is no copy then")
 
 
 def check_folder(target: Target, note: Copied) -> None:

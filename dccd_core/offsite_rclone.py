@@ -31,6 +31,14 @@ _PLAIN = {
     "RCLONE_QUIET": "false",
     "RCLONE_PROGRESS": "false",
 }
+# Nor change what is copied, and what counts as equal.
+_OTHERWISE = re.compile(
+    r"RCLONE_(SIZE_ONLY|CHECKSUM|DRY_RUN|INTERACTIVE|UPDATE|IMMUTABLE|DOWNLOAD|ONE_WAY|COMBINED"
+    r"|DIFFER|MATCH|MISSING_ON_(SRC|DST)|ERROR|IGNORE_\w+|(FILTER|INCLUDE|EXCLUDE|FILES_FROM)\w*"
+    r"|(MIN|MAX)_(AGE|SIZE)|MAX_(DEPTH|TRANSFER|DURATION)|HASH_FILTER|CHECKFILE|SUFFIX\w*"
+    r"|(COMPARE|COPY)_DEST|BACKUP_DIR|NO_CHECK_DEST|(COPY_|SKIP_)?LINKS|PARTIAL_SUFFIX)"
+)
+_UNCHECKED = ("common hash", "hashes could not be checked")
 _TICK = 0.1
 _CLOCK = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ")
 _NO_FOLDER = 3  # https://rclone.org/docs/#exit-code
@@ -78,6 +86,7 @@ class _Said:
     moved: float = field(default_factory=time.monotonic)
     lines: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    hashed: bool = True
     stats: Stats = field(default_factory=Stats)
 
 
@@ -125,7 +134,7 @@ class Rclone:
 
     def copy(self, source: str, target: str, paths: Collection[str], *flags: str) -> None:
         """Copy files. One that is not there is left out without a word."""
-        self._transfer("copy", source, target, paths, flags)
+        self._transfer("copy", source, target, paths, ("--copy-links", *flags))
 
     def move(self, source: str, target: str, paths: Collection[str]) -> None:
         """Move files inside the remote."""
@@ -142,14 +151,20 @@ class Rclone:
         if not paths:
             return Checked(set(), hashed=True)
         code, said = self._run(
-            "check", ["--one-way", "--combined=-", *flags, source, target], paths
+            "check", ["--copy-links", "--one-way", "--combined=-", *flags, source, target], paths
         )
         signs = {line[2:]: line[0] for line in said.lines if line[1:2] == " "}
         if code and not any(sign != "=" for sign in signs.values()):
             self._demand(code, said, "check")
         equal = {path for path, sign in signs.items() if sign == "="}
-        hashed = not any("common hash" in error for error in said.errors)
-        return Checked({path for path in paths if path not in equal}, hashed)
+        return Checked({path for path in paths if path not in equal}, said.hashed)
+
+    def leads_to(self, root: Path) -> bool:
+        """Whether the remote is that very folder by another way, as an alias of rclone's is."""
+        folder = root / ".dccd" / "offsite"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix="here-", dir=folder) as probe:
+            return bool(self.sizes([Path(probe.name).relative_to(root).as_posix()]))
 
     def remotes(self) -> set[str]:
         """The names in rclone's own configuration."""
@@ -171,7 +186,7 @@ class Rclone:
         with _file_list(paths) as listed:
             process = subprocess.Popen(
                 [program, verb, *listed, *_LOG, *arguments],
-                env=child_environment(**_PLAIN, **self.target.variables),
+                env=_plain(child_environment(**_PLAIN, **self.target.variables)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -221,9 +236,14 @@ class Rclone:
                     said.stats, said.moved = line.stats, time.monotonic()
                     if line.stats.bytes:
                         self.say(_progress(line.stats))
+                said.hashed &= not any(words in line.msg for words in _UNCHECKED)
                 if line.level in ("error", "critical", "fatal", "panic"):
                     whose = f"{line.object}: " if line.object else ""
                     said.errors.append(self.target.scrub(f"{whose}{line.msg}"))
+
+
+def _plain(environment: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in environment.items() if not _OTHERWISE.fullmatch(key)}
 
 
 def _read_lines(pipe: IO[str], said: _Said) -> None:

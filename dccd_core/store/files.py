@@ -155,6 +155,10 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(pa.OSFile(str(path)), page_checksum_verification=True)
 
 
+DEEPEST = 4
+"""Folders below a data path that a file of a series may be in: a link may lead in a circle."""
+
+
 def entries(root: str, folder: str) -> list[os.DirEntry[str]]:
     """What is in a folder below `root`, nothing if it is gone. PermissionError where that hides
     data: a disk's own folder beside those of exchanges, as lost+found, has none."""
@@ -167,6 +171,11 @@ def entries(root: str, folder: str) -> list[os.DirEntry[str]]:
         if os.path.relpath(folder, root).partition("/")[0].isidentifier() or folder == root:
             raise
         return []
+
+
+def is_dead_link(entry: "os.DirEntry[str]") -> bool:
+    """Whether a link leads nowhere, or in a circle."""
+    return entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import polars as pl
 
 from dccd_core.intervals import subtract
 from dccd_core.models import Series, Window, moment, span_label
-from dccd_core.store.files import UnreadableError, entries
+from dccd_core.store.files import DEEPEST, UnreadableError, entries, is_dead_link
 from dccd_core.store.footer import Footer, ledger
 from dccd_core.store.gaps import GapKind, find_losses, with_removed
 from dccd_core.store.index import Index, Known, State
@@ -87,14 +87,14 @@ def _series(root: Path) -> Iterator[tuple[Series, dict[str, State]]]:
     pending = [str(root)]
     while pending:
         for entry in entries(str(root), pending.pop()):
-            name = entry.name
+            name, dead = entry.name, is_dead_link(entry)
             if name.endswith((".parquet", ".fold")):
                 folder = entry.path[base : -len(name) - 1]
-                stat = entry.stat(follow_symlinks=False)
+                stat = entry.stat(follow_symlinks=not dead)
                 state = (name, stat.st_ino, stat.st_mtime_ns, stat.st_size)
                 stems[folder][name.lstrip(".").split(".")[0]] += (state,)
-            elif not name.startswith(".") and entry.is_dir(follow_symlinks=False):
-                pending.append(entry.path)
+            elif not dead and not name.startswith(".") and entry.is_dir():
+                pending += [entry.path] if entry.path[base:].count("/") < DEEPEST else []
     for folder, found in stems.items():
         if series := _parse(folder):
             yield series, dict(sorted(found.items()))

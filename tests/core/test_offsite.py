@@ -2,23 +2,27 @@
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import BTC_1H, at, plain, table
 from remotes import WebDav, instead_of_rclone, needs_rclone, rclone_config, tree, web_dav
 
+from dccd_core import offsite_push
 from dccd_core.config_sections import Remote, Storage
 from dccd_core.models import SECOND, Series, Symbol, Window
-from dccd_core.offsite import PushError, RemoteStorage
+from dccd_core.offsite import OffsiteError, PushError, RemoteStorage, failure
 from dccd_core.offsite_push import Pushed
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
+from dccd_core.store.removed import write_removed
 
 HOUR = 3_600 * SECOND
 BEGIN = at("2025-01-01")
@@ -89,17 +93,18 @@ def test_data_and_nothing_else_is_copied_to_every_remote(
     expected = {
         path: content
         for path, content in tree(store.root).items()
-        if path in (MAIN, TAIL, f"{FOLDER}/_listing.json", MAIN.replace("BTC", "ETH"))
+        if path.endswith(("2025.parquet", "2023.parquet", "tail.parquet", "_listing.json"))
+        and not path.startswith(".")
     }
-    assert len(expected) == 4
+    assert len(expected) == 5
     said: list[str] = []
     remotes = RemoteStorage(storage(disk, "dav:copy/of"), say=said.append)
     pushed = remotes.push(store.root)
     assert tree(disk) == expected
     assert tree(dav.folder / "copy/of") == expected
-    assert [(one.files, one.bytes) for one in pushed] == [(4, sum(map(len, expected.values())))] * 2
+    assert [(one.files, one.bytes) for one in pushed] == [(5, sum(map(len, expected.values())))] * 2
     assert [one.compared for one in pushed] == ["checksums", "sizes"]
-    assert any(line.startswith(f"{disk}: ") and "3 of 3 files" in line for line in said)
+    assert any(line.startswith(f"{disk}: ") and "4 of 4 files" in line for line in said)
 
     again = RemoteStorage(storage(disk, "dav:copy/of")).push(store.root)
     assert [(one.files, one.kept) for one in again] == [(0, [])] * 2
@@ -223,7 +228,9 @@ def test_after_a_fold_no_row_is_twice_at_the_remote(
 def test_a_tail_stays_while_a_fold_is_unfinished(store: DataStore, disk: Path) -> None:
     remotes = RemoteStorage(storage(disk))
     remotes.push(store.root)
-    (store.root / TAIL).rename(store.folder(BTC_1H) / ".2025.fold")
+    both = pa.concat_tables([pq.read_table(store.root / path) for path in (MAIN, TAIL)])
+    pq.write_table(both, store.folder(BTC_1H) / ".2025.fold")
+    (store.root / TAIL).unlink()
     os.utime(store.root / MAIN, (1, 1))
     [told] = remotes.push(store.root)
     assert (told.files, told.kept) == (1, [])
@@ -238,6 +245,151 @@ def test_a_tail_that_is_only_missing_here_stays_at_the_remote(store: DataStore, 
     put(store, 0, 10, ETH_1H)
     assert remotes.push(store.root)[0].kept == []
     assert TAIL in tree(disk)
+
+
+@needs_rclone
+def test_a_tail_that_was_damaged_here_is_never_gone_at_the_remote(
+    store: DataStore, disk: Path
+) -> None:
+    remotes = RemoteStorage(storage(disk))
+    remotes.push(store.root)
+    good = (store.root / TAIL).read_bytes()
+    (store.root / TAIL).write_bytes(b"x" * 100)
+    put(store, 0, 1, plus=1.0)  # a revision in the main file: the tail is set aside
+    assert not (store.root / TAIL).exists()
+    [told] = remotes.push(store.root)
+    assert (told.kept, tree(disk)[TAIL]) == ([], good)
+    put(store, 2_200, 2_900)  # a larger tail that has none of its rows
+    [told] = remotes.push(store.root)
+    [kept] = told.kept
+    assert kept.startswith("_replaced/")
+    assert kept.endswith(TAIL)
+    assert tree(disk)[kept] == good
+    put(store, 2_900, 6_000)
+    assert not (store.root / TAIL).exists(), "the tail was folded"
+    assert remotes.push(store.root)[0].kept == [f"_folded/{TAIL}"]
+    assert tree(disk)[kept] == good
+
+
+@needs_rclone
+def test_a_larger_file_with_fewer_rows_replaces_nothing_before_that_is_kept(
+    store: DataStore, disk: Path
+) -> None:
+    remotes = RemoteStorage(storage(disk))
+    remotes.push(store.root)
+    whole = tree(disk)[MAIN]
+    rows = pq.read_table(store.root / MAIN)
+    metadata = rows.schema.metadata
+    (store.root / TAIL).unlink()
+    fewer = rows.slice(0, 1_990).replace_schema_metadata(metadata)
+    pq.write_table(fewer, store.root / MAIN, compression="none", use_dictionary=False)
+    assert len(whole) < (store.root / MAIN).stat().st_size
+    [told] = remotes.push(store.root)
+    kept = [path for path in told.kept if path.endswith(MAIN)]
+    assert [tree(disk)[path] for path in kept] == [whole]
+
+
+@needs_rclone
+def test_a_file_that_is_pressed_is_no_smaller_one(store: DataStore, disk: Path) -> None:
+    remotes = RemoteStorage(storage(disk))
+    remotes.push(store.root)
+    store.close_period(BTC_1H, "2025")
+    sizes = [len(tree(folder)[MAIN]) for folder in (disk, store.root)]
+    [told] = remotes.push(store.root)
+    assert told.kept == [f"_folded/{TAIL}"], sizes
+    assert plain(disk / FOLDER).equals(store.load(BTC_1H))
+
+
+@needs_rclone
+def test_what_another_one_copied_there_is_kept(
+    store: DataStore, disk: Path, tmp_path: Path
+) -> None:
+    remotes = RemoteStorage(storage(disk))
+    remotes.push(store.root)
+    before = tree(disk)
+    other = DataStore(tmp_path / "other")
+    put(other, 0, 2_090, plus=5.0)
+    [told] = remotes.push(other.root)
+    assert [(path.split("/", 2)[2], tree(disk)[path]) for path in told.kept] == [
+        (MAIN, before[MAIN]),
+        (TAIL, before[TAIL]),
+    ]
+    (store.private / "offsite" / next((store.private / "offsite").iterdir()).name).unlink()
+    remotes.push(store.root)
+    count = len(tree(disk))
+    next((store.private / "offsite").iterdir()).unlink()
+    assert remotes.push(store.root)[0].kept == [], "a note that is lost keeps nothing that is equal"
+    assert len(tree(disk)) == count
+
+
+@needs_rclone
+def test_a_series_that_moved_behind_a_link_is_copied(
+    store: DataStore, disk: Path, tmp_path: Path
+) -> None:
+    remotes = RemoteStorage(storage(disk))
+    (store.root / "binance").rename(tmp_path / "large")
+    (store.root / "binance").symlink_to(tmp_path / "large")
+    (tmp_path / "large" / "circle").symlink_to(store.root)
+    (tmp_path / "large" / "nowhere").symlink_to(tmp_path / "none")
+    assert remotes.push(store.root)[0].files == 3
+    assert plain(disk / FOLDER).equals(store.load(BTC_1H))
+    assert [row.rows for row in store.inventory_rows()] == [2_100]
+
+
+@needs_rclone
+def test_a_remote_that_is_the_data_path_by_another_name_is_refused(
+    store: DataStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "rclone.conf"
+    config.write_text(f"[nas]\ntype = alias\nremote = {store.root}\n")
+    monkeypatch.setenv("RCLONE_CONFIG", str(config))
+    remotes = RemoteStorage(storage("nas:"))
+    assert failed(remotes, store)[0].error == "nas:: is data_path itself: it is no copy then"
+    with pytest.raises(OffsiteError, match="is data_path itself"):
+        remotes.differing(store.root, [MAIN])
+
+
+@needs_rclone
+def test_a_remote_that_lost_what_was_removed_here_is_told_of_until_it_is_back(
+    store: DataStore, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offsite_push, "_COMPARE", 0.0)
+    remotes = RemoteStorage(storage(disk))
+    put(store, 9_000, 9_001)
+    store.merge(BTC_1H, "2026", table([at("2026-01-01")]), [], "rest")
+    remotes.push(store.root)
+    write_removed(store.folder(BTC_1H), at("2026-01-01"))
+    for path in (MAIN, TAIL):
+        (store.root / path).unlink(missing_ok=True)
+    assert remotes.push(store.root)[0].lost == []
+    content = (disk / MAIN).read_bytes()
+    (disk / MAIN).unlink()
+    for _ in range(2):
+        [told] = failed(remotes, store)
+        assert (told.lost, told.error) == ([MAIN], None)
+        assert f"are not there any more: {MAIN}" in str(failure(told))
+    (disk / MAIN).write_bytes(content)
+    assert remotes.push(store.root)[0].lost == []
+
+
+@needs_rclone
+def test_equal_sizes_are_not_called_checksums_where_a_remote_has_none_of_a_file(
+    store: DataStore, dav: WebDav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rclone.conf").write_text(
+        f"[dav]\ntype = webdav\nurl = {dav.url}\nvendor = other\n"
+        "[sums]\ntype = hasher\nremote = dav:\nhashes = md5\nmax_age = off\n"
+    )
+    monkeypatch.setenv("RCLONE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("RCLONE_SIZE_ONLY", "true")
+    remotes = RemoteStorage(storage("sums:copy"))
+    assert remotes.push(store.root)[0].error is None
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    path = dav.folder / "copy" / MAIN
+    content = bytearray(path.read_bytes())
+    content[400] ^= 255
+    path.write_bytes(content)
+    assert list(remotes.differing(store.root, [MAIN, TAIL])) == [MAIN]
 
 
 @needs_rclone
