@@ -57,17 +57,35 @@ class BookFeed(Feed):
     def write_rows(self, series: Series, step: int, depth: int) -> None:
         """Write a row each `step` seconds, of `depth` levels a side."""
         with self.lock:
-            self.rows, self._step, self._depth, self._due = series, step * SECOND, depth, None
+            known = self._tell_whole()
+            self.rows, self._step, self._depth = series, step * SECOND, depth
+            self._due = None if known is None else -(-known // self._step) * self._step
 
     def write_changes(self, series: Series) -> None:
         """Write every change, beginning with the whole book."""
         with self.lock:
+            known = self._tell_whole()
             self.changes, self._whole_due = series, 0
+            if known is not None and self._active is not None and self._active.book is not None:
+                self._write_whole(self._active.book)  # without it the next time is not known
 
-    def resume_from(self, moment: int, cause: str) -> None:
-        """What is stored ends here: what follows is lost until the book is there."""
+    def resume_from(self, series: Series, moment: int, cause: str) -> None:
+        """What is stored of a series ends here: what follows is lost until the book is there."""
         with self.lock:
-            self._broken = self._broken or (moment, cause)
+            if (known := self._tell_whole()) is not None:
+                self._journal.mark(series, Loss(moment, known, cause))
+            else:
+                self._broken = min(self._broken or (moment, cause), (moment, cause))
+
+    def _tell_whole(self) -> int | None:
+        """Tell what is whole; up to where that is, None if no book runs: all begin with the next.
+
+        Who joins has none of that, so it is told before.
+        """
+        if self._active is None or self._undated:
+            return None
+        self._mark(self._coverage.extend())
+        return self._coverage.until
 
     def on_live(self, link: "Link") -> None:
         pass
@@ -180,9 +198,7 @@ class BookFeed(Feed):
         if other is not None and self._may_follow(other):
             self._active, self._whole_due = other, 0
             return
-        whole = self._coverage.end()
-        if whole:
-            self._mark(whole)
+        self._mark(self._coverage.end())
         if not self._undated:
             self._broken = self._broken or (self._write_end(), cause)
         self._active, self._due, self._crossed = None, None, None
@@ -266,19 +282,17 @@ class BookFeed(Feed):
                 return
             if self.changes and self._whole_due <= (self._coverage.newest or 0):
                 self._write_whole(link.book)
-            whole = self._coverage.extend() if mark else None
-            if whole:
-                self._mark(whole)
+            if mark:
+                self._tell_whole()
 
-    def _mark(self, what: Window | Loss) -> None:
-        for series in self.series:
-            self._journal.mark(series, what)
+    def _mark(self, what: Window | Loss | None) -> None:
+        if what:
+            for series in self.series:
+                self._journal.mark(series, what)
 
     def stop_writing(self, series: Series) -> None:
         with self.lock:
-            whole = self._coverage.extend()
-            if whole:
-                self._mark(whole)
+            self._tell_whole()
             if series == self.rows:
                 if self._active is not None and not self._undated:
                     self._write_end()

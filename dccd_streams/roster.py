@@ -227,8 +227,10 @@ class Roster:
             feed.write_rows(series, task.job.time_step, task.job.depth)
         elif isinstance(feed, BookFeed):
             feed.write_changes(series)
-        if end is not None and isinstance(feed, TradeFeed | CandleFeed | BookFeed):
+        if end is not None and isinstance(feed, TradeFeed | CandleFeed):
             feed.resume_from(end, _NOT_RUNNING)
+        elif end is not None and isinstance(feed, BookFeed):
+            feed.resume_from(series, end, _NOT_RUNNING)
         if not isinstance(feed, TradeFeed) or series == feed.record:
             with feed.lock:
                 feed.tally.recall(rows_today(self._store, series))
