@@ -70,7 +70,7 @@ class Healer:
             self.jobs.submit(FillTrades(self, feed, hole).run, self.timing.settle)
         elif hole.end is not None:
             why = f"{hole.cause}; {self.exchange.title} serves no past trades"
-            feed.given_up(Window(hole.start, hole.end), why)
+            feed.given_up(hole, Window(hole.start, hole.end), why)
 
     def candles(self, feed: CandleFeed, hole: Hole) -> None:
         """Fill a hole of candles."""
@@ -219,7 +219,7 @@ class FillTrades(Fill):
         return max(first, served[-1].time if end is None else min(end, served[-1].time))
 
     def lost(self, window: Window, cause: str) -> None:
-        self._feed.given_up(window, cause)
+        self._feed.given_up(self.hole, window, cause)
 
 
 class FillCandles(Fill):

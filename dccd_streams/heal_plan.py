@@ -1,20 +1,24 @@
 """What is missing of a stream, and why."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from dccd_core.models import Window
+from dccd_core.models import Series, Window
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
     """A window, in the exchange's time, of which rows may be missing.
 
-    `end` None: up to now, as nothing has come since.
+    `end` None: up to now, as nothing has come since. `series` are those that lack them (None: all
+    of a feed), and `joins` how many series had joined the feed by then: one that joins later, or
+    anew, has not had all that is fetched.
     """
 
     start: int
     end: int | None
     cause: str
+    series: tuple[Series, ...] | None = field(default=None, compare=False)
+    joins: int = field(default=0, compare=False)
 
     def window(self, newest: int) -> Window:
         """As a window; `newest` is where it ends if it has no end of its own."""

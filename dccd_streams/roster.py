@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from dccd_core.config import Config
@@ -14,9 +15,9 @@ from dccd_core.limits import Cancelled
 from dccd_core.models import Channel, Series
 from dccd_core.store.datastore import DataStore
 from dccd_streams.book_feed import BookFeed
-from dccd_streams.candle_builder import CandleBuilder
 from dccd_streams.candle_feed import CandleFeed
 from dccd_streams.feed import Feed
+from dccd_streams.heal_plan import Hole
 from dccd_streams.recorder import Recorder
 from dccd_streams.resume import read_left, rows_today
 from dccd_streams.shared_reader import SharedReader
@@ -168,13 +169,13 @@ class Roster:
             users = self._users.setdefault(output.series, [])
             users.append(task)
             task.attached.append((feed, output.series))
-            if len(users) == 1:
+            begins = len(users) == 1
+            if begins:
                 self._begin(feed, task, output, left.end)
             if is_new:
                 venue.add(feed)
-        if isinstance(feed, CandleFeed) or (isinstance(feed, TradeFeed) and feed.healable):
-            for hole in left.holes:
-                feed.fill(hole)
+        if begins:
+            self._fill(feed, output.series, left.holes)
 
     def _feed(
         self, venue: Venue, task: Task, output: Output, instrument: Instrument
@@ -219,21 +220,24 @@ class Roster:
         """Let a feed write a series that is stored up to `end`."""
         series = output.series
         if isinstance(feed, TradeFeed):
-            if series.channel is Channel.TRADES:
-                feed.record = series
-            else:
-                feed.builders[series] = CandleBuilder(series)
+            feed.write(series, end, _NOT_RUNNING)
         elif isinstance(feed, BookFeed) and series.channel is Channel.BOOK:
             feed.write_rows(series, task.job.time_step, task.job.depth)
         elif isinstance(feed, BookFeed):
             feed.write_changes(series)
-        if end is not None and isinstance(feed, TradeFeed | CandleFeed):
+        if end is not None and isinstance(feed, CandleFeed):
             feed.resume_from(end, _NOT_RUNNING)
         elif end is not None and isinstance(feed, BookFeed):
             feed.resume_from(series, end, _NOT_RUNNING)
         if not isinstance(feed, TradeFeed) or series == feed.record:
             with feed.lock:
                 feed.tally.recall(rows_today(self._store, series))
+
+    def _fill(self, feed: Feed, series: Series, holes: list[Hole]) -> None:
+        """Have filled what an earlier run has left of a series."""
+        if isinstance(feed, CandleFeed) or (isinstance(feed, TradeFeed) and feed.healable):
+            for hole in holes:
+                feed.fill(replace(hole, series=(series,)))
 
 
 def _contiguous(exchange: Exchange) -> bool:

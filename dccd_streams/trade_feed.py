@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from dccd_streams.candle_builder import CandleBuilder
 from dccd_streams.coverage import Coverage
 from dccd_streams.feed import Feed
 from dccd_streams.heal_plan import Hole
+from dccd_streams.trade_series import TradeSeries
 
 if TYPE_CHECKING:
     from dccd_streams.link import Link
@@ -44,9 +46,8 @@ class TradeFeed(Feed):
         super().__init__(subscription)
         self.contiguous = contiguous
         self.healable = healable
-        self.record: Series | None = None
-        self.builders: dict[Series, CandleBuilder] = {}
-        self._journal, self._heal = journal, heal
+        self.written = TradeSeries(journal)
+        self._heal = heal
         self._coverage = Coverage()
         self._seen: set[str] = set()
         self._seen_before: set[str] = set()
@@ -58,17 +59,56 @@ class TradeFeed(Feed):
 
     @property
     def series(self) -> list[Series]:
-        return [*([self.record] if self.record else []), *self.builders]
+        return self.written.all()
+
+    @property
+    def record(self) -> Series | None:
+        """The trades themselves."""
+        return self.written.record
+
+    @record.setter
+    def record(self, series: Series) -> None:
+        self.written.record = series
+
+    @property
+    def builders(self) -> dict[Series, CandleBuilder]:
+        """What builds candles from them."""
+        return self.written.builders
 
     @property
     def newest(self) -> int | None:
         """The newest time known, of the exchange's clock."""
         return self._coverage.newest
 
+    def write(self, series: Series, end: int | None, cause: str) -> None:
+        """Write a series that is stored up to `end`. What it lacks since then is fetched.
+
+        Those that are written already go on: nothing of them is missing.
+        """
+        with self.lock:
+            newest = self._tell_whole()
+            # what was seen was not written to this one: REST may bring it
+            self._seen, self._seen_before = set(), set()
+            since = None if newest is None else newest + 1  # of that time some came before it
+            self.written.add(series, since)
+            if since is not None:
+                if end is not None and end < since:
+                    self._ask_heal(Hole(end, since, cause, (series,)))
+            elif end is not None:
+                self.resume_from(end, cause)
+                self._live_at = time.monotonic()
+
     def resume_from(self, moment: int, cause: str) -> None:
         """What is stored ends here: the hole up to the first live trade is to be healed."""
         with self.lock:
-            self._resume = (moment, cause)
+            self._resume = min(self._resume or (moment, cause), (moment, cause))
+
+    def _tell_whole(self) -> int | None:
+        """Tell what is whole; the newest time of a stream that is whole now, None of another."""
+        whole = self._coverage.extend()
+        if whole:
+            self.written.mark_streamed(whole)
+        return self._coverage.newest if self._coverage.open else None
 
     def on_live(self, link: "Link") -> None:
         self._live_at = time.monotonic()
@@ -103,7 +143,7 @@ class TradeFeed(Feed):
                 self._anchor(newest, news)
             elif self.contiguous:
                 self._check_ids(news)
-            self._store(news)
+            self.written.store(news)
             last = news[-1]
             self.tally.count(len(news), last.time, last.received)
 
@@ -160,14 +200,14 @@ class TradeFeed(Feed):
         missing = int(after.trade_id) - int(before.trade_id) - 1
         whole = self._coverage.jump(before.time, after.time)
         if whole:
-            self._mark(whole)
+            self.written.mark_streamed(whole)
         # both ends inside: what is missing may share their microsecond
         self._ask_heal(Hole(before.time, after.time + 1, f"{missing} trades were not sent"))
 
     def _break(self, cause: str) -> None:
         whole = self._coverage.end()
         if whole:
-            self._mark(whole)
+            self.written.mark_streamed(whole)
         if self._resume is None and self._coverage.until is not None:
             self._resume = (self._coverage.until, cause)
 
@@ -179,21 +219,17 @@ class TradeFeed(Feed):
     def _ask_heal(self, hole: Hole) -> None:
         """Have a hole filled. It counts as lost until it is: a crash does not forget it."""
         self.tally.gaps += 1
+        series = tuple(self.series) if hole.series is None else hole.series
+        hole = replace(hole, series=series, joins=self.written.joins)
         if hole.end is not None and self.healable:
-            self._tell_lost(Loss(hole.start, hole.end, hole.cause))
+            self.written.tell_lost(series, Loss(hole.start, hole.end, hole.cause))
         self._heal(self, hole)
-
-    def _tell_lost(self, loss: Loss) -> None:
-        for series in self.series:
-            self._journal.mark(series, loss)
 
     def tick(self, mark: bool) -> None:
         if not mark:
             return
         with self.lock:
-            whole = self._coverage.extend()
-            if whole:
-                self._mark(whole)
+            self._tell_whole()
             quiet = self._live_at is not None and not self._coverage.open and self.live
             if quiet and self._resume and time.monotonic() - (self._live_at or 0) > self._settle:
                 start, cause = self._resume
@@ -204,7 +240,7 @@ class TradeFeed(Feed):
         """Trades that REST gave for a hole."""
         with self.lock:
             news = self._news(trades)
-            self._store(news)
+            self.written.store(news)
             if news:
                 self.tally.healed += len(news)
                 self.tally.count(len(news), news[-1].time, None)
@@ -214,8 +250,9 @@ class TradeFeed(Feed):
         with self.lock:
             if self._coverage.open:
                 self._coverage.see(until)
-            elif self._resume is not None and self._resume[0] < until:
-                self._mark(Window(self._resume[0], until))
+            elif self._resume is not None and (self.newest or until) <= self._resume[0] < until:
+                # not what a series lacks from before the newest trade: nobody asked for that
+                self.written.mark(self.series, Window(self._resume[0], until))
                 self._resume = until, self._resume[1]
 
     def settled(self, hole: Hole, whole: Window) -> None:
@@ -224,43 +261,23 @@ class TradeFeed(Feed):
         That the stream carries on from there is not known before its first trade: it may be mute.
         """
         with self.lock:
-            self._mark(whole)
+            self.written.mark(self.written.lacking(hole), whole)
             if hole.end is None:
                 self._coverage.see(whole.end)
-                if self._resume is not None:
+                if self._resume is not None and whole.start <= self._resume[0]:
                     self._resume = max(self._resume[0], whole.end), self._resume[1]
 
-    def given_up(self, window: Window, cause: str) -> None:
-        """A window that nothing can fill any more."""
+    def given_up(self, hole: Hole, window: Window, cause: str) -> None:
+        """A window of a hole that nothing can fill any more."""
         with self.lock:
             self.tally.lost += 1
-            self._tell_lost(Loss(window.start, window.end, cause))
-            for builder in self.builders.values():
-                builder.lose(window)
+            loss = Loss(window.start, window.end, cause)
+            self.written.give_up(self.written.lacking(hole), loss)
 
     def stop_writing(self, series: Series) -> None:
         with self.lock:
-            whole = self._coverage.extend()
-            if whole:
-                self._mark(whole)
-            self.record = None if series == self.record else self.record
-            self.builders.pop(series, None)
-
-    def _store(self, trades: list[Trade]) -> None:
-        if self.record and trades:
-            self._journal.append_trades(self.record, trades)
-        for builder in self.builders.values():
-            builder.add(trades)
-
-    def _mark(self, window: Window) -> None:
-        if self.record:
-            self._journal.mark(self.record, window)
-        for series, builder in self.builders.items():
-            candles = builder.cover(window)
-            if candles:
-                self._journal.append_candles(series, candles)
-            for whole in builder.complete():
-                self._journal.mark(series, whole)
+            self._tell_whole()
+            self.written.remove(series)
 
 
 def _lowest(trades: list[Trade]) -> Trade:

@@ -121,6 +121,32 @@ def test_two_tasks_that_name_one_series_write_it_once(tmp_path: Path) -> None:
         assert found.server.subscribed(f"trades:{BTC}") == 1
 
 
+def test_trades_that_are_started_again_beside_their_candles_lack_nothing(tmp_path: Path) -> None:
+    fake = Fake()
+    fake.live_spans = frozenset()  # candles are built from the trades
+    with lab(tmp_path, "trades", markets=(BTC,), exchange=fake) as found:
+        found.wait_live()
+        candles = job(channels=["ohlc"], time_step=1)
+        beside = found.manager.start_one(candles, "BTC/USD", candles.channels)
+        wait(lambda: all(one["state"] == "live" for one in found.manager.status()))
+        found.server.trade(BTC, 9)
+        found.wait_trades()
+        wait(lambda: found.store.covered(f"fake/trades/{BTC}"))
+        assert found.manager.stop_one("fake_BTC_USD_trades")
+        for _ in range(20):
+            found.server.trade(BTC, 3)
+            time.sleep(0.01)
+        found.manager.start_one(job(), "BTC/USD", ["trades"])
+        wait(lambda: len(found.manager.running_keys()) == 2)
+        found.wait_live()
+        found.server.trade(BTC, 9)
+        found.wait_trades()
+        found.assert_trades()
+        assert beside in found.manager.running_keys()
+        assert len(found.server.connects) == 1
+        assert found.server.subscribed(f"trades:{BTC}") == 1
+
+
 def test_start_one_with_other_settings_than_what_runs_is_refused(tmp_path: Path) -> None:
     with lab(tmp_path, "trades", "book", markets=(BTC,)) as found:
         [key] = found.manager.running_keys()

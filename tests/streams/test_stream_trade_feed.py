@@ -1,12 +1,14 @@
-"""What a feed of trades asks to be fetched after a message that could not be read."""
+"""What a feed of trades asks to be fetched and calls whole, where it breaks or series join."""
 
 from pathlib import Path
 
 from dccd_core.exchanges.base import Instrument
 from dccd_core.exchanges.live import Subscription
 from dccd_core.exchanges.trades import Trade
-from dccd_core.models import SECOND, Channel, Series, Symbol
+from dccd_core.models import SECOND, Channel, Series, Symbol, Window
+from dccd_core.store.datastore import DataStore
 from dccd_core.store.journal import JournalWriter
+from dccd_core.store.schemas import Loss
 from dccd_streams.heal_plan import Hole
 from dccd_streams.link import Link
 from dccd_streams.timing import Timing
@@ -15,11 +17,134 @@ from dccd_streams.trade_feed import TradeFeed
 SYMBOL = Symbol("BTC", "USD")
 START = 1_795_000_000 * SECOND
 WHY = "an unreadable message"
+NOT_RUNNING = "the stream was not running"
+EVER = Window(0, 1 << 60)
+TRADES = Series("bitmex", Channel.TRADES, SYMBOL)
+CANDLES = Series("bitmex", Channel.LIVE_OHLC, SYMBOL, 10)
 
 
 def trade(second: int) -> Trade:
     at = START + second * SECOND
     return Trade(at, at, f"id-{second}", 1.0, 1.0, True)
+
+
+def at(first: int, last: int, more: int = 0) -> Window:
+    """Seconds after the start, and microseconds after the end."""
+    return Window(START + first * SECOND, START + last * SECOND + more)
+
+
+class Joining:
+    """A feed of trades that runs, of second 0 to 14, and what it wants to be fetched."""
+
+    def __init__(self, folder: Path) -> None:
+        self.holes: list[Hole] = []
+        self.store = DataStore(folder)
+        self.journal = JournalWriter(self.store.journal)
+        self.feed = TradeFeed(
+            Subscription(Instrument(SYMBOL, "XBTUSD", True), Channel.TRADES),
+            self.journal,
+            lambda _, hole: self.holes.append(hole),
+            contiguous=False,
+            healable=True,
+            settle=0.0,
+        )
+        self.feed.write(TRADES, None, NOT_RUNNING)
+        self.link = Link(self.feed, Timing())
+        self.live()
+        self.take(*range(15))
+        self.holes.clear()
+
+    def live(self) -> None:
+        self.link.live = True
+        self.feed.opened(self.link)
+
+    def take(self, *seconds: int) -> None:
+        for second in seconds:
+            self.feed.take(self.link, [trade(second)])
+        self.feed.tick(True)
+
+    def covered(self, series: Series) -> list[Window]:
+        self.journal.sync()
+        return self.store.covered(series, EVER)
+
+    def lost(self, series: Series) -> list[Loss]:
+        self.journal.sync()
+        return self.store.lost(series, EVER)
+
+
+def test_a_series_that_joins_is_whole_once_what_it_lacks_is_fetched(tmp_path: Path) -> None:
+    made = Joining(tmp_path)
+    feed = made.feed
+    feed.write(CANDLES, START - 10 * SECOND, NOT_RUNNING)
+    [hole] = made.holes
+    assert hole == Hole(START - 10 * SECOND, START + 14 * SECOND + 1, NOT_RUNNING)
+    made.take(*range(15, 32))
+    assert made.covered(TRADES) == [at(0, 31)], "nothing of it is missing"
+    assert made.lost(TRADES) == []
+    assert made.covered(CANDLES) == [at(20, 30)]
+    assert made.lost(CANDLES) == [Loss(hole.start, hole.end or 0, NOT_RUNNING)]
+    feed.fetched([trade(second) for second in range(-10, 15)])  # all but 15 to 31 is news to it
+    feed.settled(hole, Window(hole.start, hole.end or 0))
+    assert made.covered(TRADES) == [at(0, 31)]
+    assert made.covered(CANDLES) == [at(-10, 30)]
+    assert made.store.load(CANDLES)["trades"].to_list() == [10, 10, 10, 10]
+    assert feed.tally.reconnects == 0
+    made.journal.close()
+
+
+def test_a_series_that_joins_during_a_fill_has_no_part_in_it(tmp_path: Path) -> None:
+    made = Joining(tmp_path)
+    feed = made.feed
+    feed.closed(made.link, "cut")
+    made.live()
+    made.take(18)
+    [hole] = made.holes
+    feed.fetched([trade(15)])
+    feed.stop_writing(TRADES)
+    feed.fetched([trade(16)])
+    feed.write(TRADES, START + 14 * SECOND, NOT_RUNNING)
+    feed.write(CANDLES, None, NOT_RUNNING)
+    feed.fetched([trade(17)])
+    feed.settled(hole, at(14, 18))
+    assert made.covered(TRADES) == [at(0, 14)], "it lacks trade 16"
+    assert made.covered(CANDLES) == []
+    feed.given_up(hole, at(14, 18), "refused")
+    assert [loss.cause for loss in made.lost(TRADES)] == [NOT_RUNNING]
+    again = made.holes[1]
+    feed.fetched([trade(second) for second in range(14, 19)])
+    feed.settled(again, Window(again.start, again.end or 0))
+    assert made.covered(TRADES) == [at(0, 18, 1)]
+    assert made.store.load(TRADES)["trade_id"].n_unique() == 19
+    made.journal.close()
+
+
+def test_the_fetch_after_a_break_begins_where_the_first_series_was_left(tmp_path: Path) -> None:
+    made = Joining(tmp_path)
+    feed = made.feed
+    feed.closed(made.link, "cut")
+    feed.write(CANDLES, START - 10 * SECOND, NOT_RUNNING)
+    made.live()
+    feed.was_quiet(START + 15 * SECOND)  # as seen from the newest trade on
+    assert made.covered(TRADES) == [at(0, 14)]
+    assert made.covered(CANDLES) == []
+    made.take(20)
+    assert made.holes == [Hole(START - 10 * SECOND, START + 20 * SECOND, NOT_RUNNING)]
+    made.journal.close()
+
+
+def test_a_quiet_stretch_leaves_alone_what_a_series_lacks_that_joined_since(tmp_path: Path) -> None:
+    made = Joining(tmp_path)
+    feed = made.feed
+    feed.closed(made.link, "cut")
+    made.live()
+    feed.tick(True)
+    [quiet] = made.holes
+    feed.write(CANDLES, START - 10 * SECOND, NOT_RUNNING)
+    feed.settled(quiet, at(14, 16))
+    assert made.covered(TRADES) == [at(0, 16)]
+    made.take(20)
+    assert made.holes[-1].start == START - 10 * SECOND
+    made.journal.close()
 
 
 def test_a_bad_message_at_the_end_of_a_batch_is_inside_the_hole(tmp_path: Path) -> None:
