@@ -24,6 +24,8 @@ class CandleBuilder:
         self._covered: list[Window] = []
         self._given: dict[int, int] = {}
         self._told: list[Window] = []
+        self._horizon = 0
+        self._spoilt: set[int] = set()
 
     def add(self, trades: list[Trade]) -> None:
         """Take trades."""
@@ -34,15 +36,38 @@ class CandleBuilder:
             if not start <= trade.time < end:
                 start = self.series.floor(trade.time)
                 end = start + size
-                bucket = buckets.setdefault(start, {})
+                bucket = buckets.get(start) or self._new_bucket(start)
             bucket.setdefault(trade.trade_id, trade)
+
+    def _new_bucket(self, start: int) -> dict[str, Trade]:
+        """The trades of an interval of which none are kept, as those of a candle given long ago."""
+        bucket: dict[str, Trade] = {}
+        if start < self._horizon and _within(self._told, start):
+            self._spoilt.add(start)  # a part of an interval makes no candle: the rest is forgotten
+        else:
+            self._trades[start] = bucket
+        return bucket
+
+    def spoilt(self) -> list[Window]:
+        """Intervals that have got a trade after the others were forgotten, each told once.
+
+        They count as incomplete from now on: what is to be fetched for their candle is all of them.
+        """
+        size = self.series.span * SECOND
+        found = union(Window(start, start + size) for start in self._spoilt)
+        self._spoilt.clear()
+        if found:
+            self._covered, self._told = subtract(self._covered, found), subtract(self._told, found)
+        return found
 
     def cover(self, window: Window) -> list[LiveCandle]:
         """Say that all trades of a window have been added; the candles that this completes.
 
         One that a late trade has changed is given again. Intervals without trades have no candle.
         """
-        self._covered = union([*self._covered, window])
+        # what is older than what is kept may be without its trades
+        recent = Window(max(window.start, self._horizon - _LONGEST), window.end)
+        self._covered = union([*self._covered, recent])
         size = self.series.span * SECOND
         found = []
         for start in sorted(self._trades):
@@ -67,24 +92,29 @@ class CandleBuilder:
 
     def _forget(self) -> None:
         """Drop what is given out and old, and windows that no open interval can need."""
+        if not self._covered:
+            return
         horizon = self.series.floor(self._covered[-1].end - KEPT)
+        self._horizon = horizon = max(self._horizon, horizon)
         old = [start for start in self._given if start < horizon]
         old += [start for start in self._trades if start < horizon - _LONGEST]
         for start in old:
             self._given.pop(start, None)
             self._trades.pop(start, None)
-        if len(self._covered) > 1 and not any(t < horizon for t in self._trades):
-            self._covered = [w for w in self._covered if w.end > horizon]
+        self._covered = [w for w in self._covered if w.end > horizon - _LONGEST]
 
     def lose(self, window: Window) -> None:
         """Give up the intervals that a window touches: their trades will never be all there."""
-        size = self.series.span * SECOND
-        touched = [
-            start for start in self._trades if start < window.end and window.start < start + size
-        ]
-        for start in touched:
+        touched = Window(self.series.floor(window.start), self.series.ceil(window.end))
+        # the trades that are dropped now are missing, though what was lost be fetched one day
+        self._covered = subtract(self._covered, subtract([touched], self._told))
+        for start in [one for one in self._trades if touched.start <= one < touched.end]:
             if start not in self._given:
                 del self._trades[start]
+
+
+def _within(windows: list[Window], moment: int) -> bool:
+    return any(window.start <= moment < window.end for window in windows)
 
 
 def _candle(start: int, trades: list[Trade]) -> LiveCandle:

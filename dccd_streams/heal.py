@@ -4,7 +4,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -100,7 +100,7 @@ class Healer:
         until, late, clock = hole.start, 0, 0
         for _ in range(pages):
             page, clock = self._page(exchange, feed, request)
-            feed.fetched([trade for trade in page.trades if _inside(trade, hole)])
+            feed.fetched(hole, [trade for trade in page.trades if _inside(trade, hole)])
             late += sum(hole.start < trade.time < clock - settle for trade in page.trades)
             if page.trades:
                 until = max(until, page.trades[-1].time)
@@ -198,7 +198,7 @@ class FillTrades(Fill):
 
     def attempt(self) -> bool:
         self._give_up_old()
-        rest = Hole(self.start, self.hole.end, self.hole.cause)
+        rest = replace(self.hole, start=self.start)
         try:
             until = self.healer.walk(self._feed, rest).until
         except OutOfReach as error:
@@ -215,7 +215,7 @@ class FillTrades(Fill):
         first = served[0].time + 1 if end is None else min(end, served[0].time + 1)
         self.lost(Window(self.start, first), f"{rest.cause}; {error}")
         self.start = first
-        self._feed.fetched([trade for trade in served if _inside(trade, rest)])
+        self._feed.fetched(rest, [trade for trade in served if _inside(trade, rest)])
         return max(first, served[-1].time if end is None else min(end, served[-1].time))
 
     def lost(self, window: Window, cause: str) -> None:

@@ -87,8 +87,6 @@ class TradeFeed(Feed):
         """
         with self.lock:
             newest = self._tell_whole()
-            # what was seen was not written to this one: REST may bring it
-            self._seen, self._seen_before = set(), set()
             since = None if newest is None else newest + 1  # of that time some came before it
             self.written.add(series, since)
             if since is not None:
@@ -230,17 +228,21 @@ class TradeFeed(Feed):
             return
         with self.lock:
             self._tell_whole()
+            for series, window in self.written.spoilt():
+                self._ask_heal(Hole(*window, "a trade came late", (series,)))
             quiet = self._live_at is not None and not self._coverage.open and self.live
             if quiet and self._resume and time.monotonic() - (self._live_at or 0) > self._settle:
                 start, cause = self._resume
                 self._live_at = None
                 self._ask_heal(Hole(start, None, cause))
 
-    def fetched(self, trades: list[Trade]) -> None:
-        """Trades that REST gave for a hole."""
+    def fetched(self, hole: Hole, trades: list[Trade]) -> None:
+        """Trades that REST gave for a hole: for who lacks them, though others have seen them."""
         with self.lock:
-            news = self._news(trades)
-            self.written.store(news)
+            lacking = self.written.lacking(hole)
+            # what only some have got is still news to the others, if the stream brings it late
+            news = self._news(trades) if len(lacking) == len(self.series) else trades
+            self.written.store_for(lacking, news if hole.series is None else trades)
             if news:
                 self.tally.healed += len(news)
                 self.tally.count(len(news), news[-1].time, None)

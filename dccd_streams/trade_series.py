@@ -59,6 +59,22 @@ class TradeSeries:
         for builder in self.builders.values():
             builder.add(trades)
 
+    def store_for(self, of: Iterable[Series], trades: list[Trade]) -> None:
+        """Write trades to some series only."""
+        for series in of:
+            if series in self.builders:
+                self.builders[series].add(trades)
+            else:
+                self._journal.append_trades(series, trades)
+
+    def spoilt(self) -> list[tuple[Series, Window]]:
+        """What has to be fetched for candles that have got a trade long after they were built."""
+        return [
+            (series, window)
+            for series, builder in self.builders.items()
+            for window in builder.spoilt()
+        ]
+
     def mark_streamed(self, window: Window) -> None:
         """A window was streamed without a break: whole for each, as far as it was written then."""
         for series in self.all():

@@ -183,6 +183,31 @@ def test_a_lost_stretch_makes_no_candle() -> None:
     assert [candle.time for candle in found] == [2 * MINUTE]
 
 
+def test_trades_that_were_dropped_are_missing_though_what_was_lost_is_found() -> None:
+    builder = CandleBuilder(CANDLES)
+    builder.add([trade(1, 10), trade(2, 20 * SECOND), trade(3, MINUTE + 1)])
+    builder.cover(Window(0, 20 * SECOND))
+    builder.lose(Window(20 * SECOND, 30 * SECOND))
+    builder.add([trade(4, 40 * SECOND)])
+    builder.cover(Window(30 * SECOND, 2 * MINUTE))
+    builder.complete()
+    builder.add([trade(5, 25 * SECOND)])
+    assert builder.cover(Window(20 * SECOND, 30 * SECOND)) == []
+    assert builder.complete() == []
+
+
+def test_what_waited_too_long_is_not_called_whole() -> None:
+    builder = CandleBuilder(CANDLES)
+    builder.add([trade(1, 10)])  # three days are being fetched
+    days = 3 * 1440 * MINUTE
+    builder.add([trade(2, days + 1)])
+    builder.cover(Window(days, days + 9 * MINUTE))
+    builder.complete()
+    assert [candle.time for candle in builder.cover(Window(0, days))] == []
+    [window] = builder.complete()
+    assert window.start > 0
+
+
 def test_a_builder_forgets_what_is_old() -> None:
     builder = CandleBuilder(CANDLES)
     for minute in range(5_000):

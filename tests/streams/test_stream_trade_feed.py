@@ -83,7 +83,7 @@ def test_a_series_that_joins_is_whole_once_what_it_lacks_is_fetched(tmp_path: Pa
     assert made.lost(TRADES) == []
     assert made.covered(CANDLES) == [at(20, 30)]
     assert made.lost(CANDLES) == [Loss(hole.start, hole.end or 0, NOT_RUNNING)]
-    feed.fetched([trade(second) for second in range(-10, 15)])  # all but 15 to 31 is news to it
+    feed.fetched(hole, [trade(second) for second in range(-10, 15)])  # it has seen none
     feed.settled(hole, Window(hole.start, hole.end or 0))
     assert made.covered(TRADES) == [at(0, 31)]
     assert made.covered(CANDLES) == [at(-10, 30)]
@@ -99,19 +99,19 @@ def test_a_series_that_joins_during_a_fill_has_no_part_in_it(tmp_path: Path) -> 
     made.live()
     made.take(18)
     [hole] = made.holes
-    feed.fetched([trade(15)])
+    feed.fetched(hole, [trade(15)])
     feed.stop_writing(TRADES)
-    feed.fetched([trade(16)])
+    feed.fetched(hole, [trade(16)])
     feed.write(TRADES, START + 14 * SECOND, NOT_RUNNING)
     feed.write(CANDLES, None, NOT_RUNNING)
-    feed.fetched([trade(17)])
+    feed.fetched(hole, [trade(17)])
     feed.settled(hole, at(14, 18))
     assert made.covered(TRADES) == [at(0, 14)], "it lacks trade 16"
     assert made.covered(CANDLES) == []
     feed.given_up(hole, at(14, 18), "refused")
     assert [loss.cause for loss in made.lost(TRADES)] == [NOT_RUNNING]
     again = made.holes[1]
-    feed.fetched([trade(second) for second in range(14, 19)])
+    feed.fetched(again, [trade(second) for second in range(14, 19)])
     feed.settled(again, Window(again.start, again.end or 0))
     assert made.covered(TRADES) == [at(0, 18, 1)]
     assert made.store.load(TRADES)["trade_id"].n_unique() == 19
@@ -144,6 +144,54 @@ def test_a_quiet_stretch_leaves_alone_what_a_series_lacks_that_joined_since(tmp_
     assert made.covered(TRADES) == [at(0, 16)]
     made.take(20)
     assert made.holes[-1].start == START - 10 * SECOND
+    made.journal.close()
+
+
+def test_a_fill_spoils_no_candle_of_long_ago(tmp_path: Path) -> None:
+    made = Joining(tmp_path)
+    feed = made.feed
+    feed.write(CANDLES, None, NOT_RUNNING)
+    made.take(*range(15, 400))
+    made.holes.clear()
+    feed.fill(Hole(START + 33 * SECOND, START + 35 * SECOND + 1, "trade 34 is missing"))
+    late = trade(34)._replace(trade_id="id-34-more")
+    feed.fetched(made.holes[0], [trade(33), late, trade(35)])
+    feed.settled(made.holes[0], at(33, 35, 1))
+    feed.tick(True)
+    made.journal.sync()
+    assert set(made.store.load(CANDLES)["trades"]) == {10}
+    assert made.holes[1:] == [Hole(START + 30 * SECOND, START + 40 * SECOND, "a trade came late")]
+    [of] = made.holes[1].series or ()
+    assert of == CANDLES
+    made.take(400)
+    feed.fetched(made.holes[1], [*(trade(second) for second in range(30, 40)), late])
+    feed.settled(made.holes[1], at(30, 40))
+    made.take(401)
+    made.journal.sync()
+    candles = made.store.load(CANDLES)["trades"].to_list()
+    assert (candles[0], candles[1], candles[2]) == (10, 11, 10)
+    assert made.covered(CANDLES) == [at(20, 400)]
+    assert len(made.holes) == 2
+    made.journal.close()
+
+
+def test_what_others_lack_is_not_news_to_a_candle_of_long_ago(tmp_path: Path) -> None:
+    made = Joining(tmp_path)
+    feed = made.feed
+    feed.write(CANDLES, None, NOT_RUNNING)
+    feed.stop_writing(TRADES)
+    made.take(*range(15, 400))
+    made.holes.clear()
+    feed.write(TRADES, START + 14 * SECOND, NOT_RUNNING)
+    [hole] = made.holes
+    feed.fetched(hole, [trade(second) for second in range(14, 400)])
+    feed.settled(hole, Window(hole.start, hole.end or 0))
+    made.take(400, 401)
+    assert made.holes == [hole]
+    assert made.covered(CANDLES) == [at(20, 400)]
+    assert set(made.store.load(CANDLES)["trades"]) == {10}
+    assert made.covered(TRADES) == [at(0, 401)]
+    assert len(made.store.load(TRADES)) == 402
     made.journal.close()
 
 
