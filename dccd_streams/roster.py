@@ -88,11 +88,14 @@ class Roster:
                 if task in users:
                     users.remove(task)
                 if not users:
-                    self._users.pop(series, None)
-                    feed.stop_writing(series)
-                if not feed.series:
-                    self._forget(feed)
+                    self._end(feed, series)
             task.attached = []
+
+    def _end(self, feed: Feed, series: Series) -> None:
+        self._users.pop(series, None)
+        feed.stop_writing(series)
+        if not feed.series:
+            self._forget(feed)
 
     def _forget(self, feed: Feed) -> None:
         for key, found in list(self._feeds.items()):
@@ -165,6 +168,7 @@ class Roster:
         with self._lock:
             if task.stopped or self._stopped:
                 return
+            self._make_room(venue, task, output, instrument)
             feed, is_new = self._feed(venue, task, output, instrument)
             users = self._users.setdefault(output.series, [])
             users.append(task)
@@ -176,6 +180,21 @@ class Roster:
                 venue.add(feed)
         if begins:
             self._fill(feed, output.series, left.holes)
+
+    def _make_room(self, venue: Venue, task: Task, output: Output, instrument: Instrument) -> None:
+        """End a feed that has too few levels for a task; its other tasks use the new one too."""
+        feed = self._feeds.get((venue.name, instrument.name, output.channel, output.span))
+        if not isinstance(feed, BookFeed):
+            return
+        has, wanted = feed.subscription.depth, self._depth(task)
+        if not has or has >= wanted > 0:  # 0 is all
+            return
+        for series in feed.series:
+            for user in self._users.get(series, []):
+                user.attached = [one for one in user.attached if one != (feed, series)]
+                moved = Output(series, output.channel, output.span)
+                venue.jobs.submit(partial(self._write, venue, user, moved, instrument))
+            self._end(feed, series)
 
     def _feed(
         self, venue: Venue, task: Task, output: Output, instrument: Instrument

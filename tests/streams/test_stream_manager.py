@@ -242,6 +242,37 @@ def test_reload_touches_only_what_changed(tmp_path: Path) -> None:
             found.manager.reload(config.model_copy(update={"settings": elsewhere}))
 
 
+def test_changes_that_are_added_beside_a_book_are_of_the_whole_one(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", "book", markets=(BTC,)) as found:
+        found.wait_live()
+        found.server.trade(BTC, 4)
+        [both] = found.manager.config.stream_jobs
+        changes = job(channels=["book_deltas"])
+        more = found.manager.config.model_copy(update={"stream_jobs": (both, changes)})
+        assert found.manager.reload(more) == ["fake_BTC_USD_book_deltas"]
+
+        def whole() -> bool:
+            found.server.change(BTC)
+            states = {str(one["state"]) for one in found.manager.status()}
+            return states == {"live"} and len(found.rows("book_deltas")) > 0
+
+        wait(whole, "no changes")
+        roster = found.manager._roster
+        assert roster is not None
+        depths = [feed.subscription.depth for feed in roster.feeds() if feed.name.endswith("book")]
+        assert depths == [0]
+        before = len(found.rows("book"))
+        wait(lambda: found.server.change(BTC) or len(found.rows("book")) > before + 1, "no rows")
+        found.server.trade(BTC, 4)
+        found.wait_trades()
+        found.assert_trades()
+        found.assert_books()
+        assert len(found.server.connects) == 1
+        [first, _] = found.manager.status()
+        assert (first["reconnects"], first["lost"]) == (0, 0)
+        assert found.server.subscribed(f"book:{BTC}") == 1
+
+
 def test_a_full_disk_is_told_and_what_was_missed_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
