@@ -7,7 +7,7 @@ from dccd_core.exchanges.live import LiveCandle, Subscription
 from dccd_core.models import SECOND, Series, Window
 from dccd_core.store.journal import JournalWriter
 from dccd_core.store.schemas import Loss
-from dccd_streams.feed import Feed
+from dccd_streams.feed import FUTURE, Feed
 from dccd_streams.heal_plan import Hole
 
 if TYPE_CHECKING:
@@ -67,7 +67,11 @@ class CandleFeed(Feed):
             self._giver = link
             news = [c for c in candles if self._values(c) != self._given.get(c.time)]
             for candle in sorted(news, key=lambda candle: candle.time):
-                self._take(candle)
+                if link.absurd(candle.time, candle.received):
+                    self._cause = FUTURE
+                    self.complain(FUTURE)
+                else:
+                    self._take(candle)
 
     def _values(self, candle: LiveCandle) -> LiveCandle:
         return candle._replace(received=0)

@@ -1,5 +1,6 @@
 """What all feeds have in common: what they heard, what they wrote, and what is wrong."""
 
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -11,6 +12,10 @@ from dccd_core.models import DAY, SECOND, Series
 
 if TYPE_CHECKING:
     from dccd_streams.link import Link
+
+log = logging.getLogger(__name__)
+
+FUTURE = "the exchange gave a time far in the future"
 
 
 @dataclass(slots=True)
@@ -130,6 +135,12 @@ class Feed(ABC):
         with self.lock:
             self.tally.problem, self.tally.refused = why, True
             self.tally.refusals += 1
+
+    def complain(self, why: str) -> None:
+        """Tell of what is wrong with it, once, until it is opened anew."""
+        if self.tally.problem != why:
+            log.warning("%s: %s", self.name, why)
+        self.tally.problem = why
 
     @abstractmethod
     def on_live(self, link: "Link") -> None:

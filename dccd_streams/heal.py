@@ -22,9 +22,10 @@ from dccd_core.exchanges.base import (
 from dccd_core.exchanges.live import LiveCandle
 from dccd_core.exchanges.trades import OutOfReach, Trade, TradesHistory, TradesPage
 from dccd_core.limits import Cancelled
-from dccd_core.models import SECOND, Channel, Series, Window, iso
+from dccd_core.models import DAY, SECOND, Channel, Series, Window, iso
 from dccd_core.pages import columns, fetch_page
 from dccd_streams.candle_feed import CandleFeed
+from dccd_streams.feed import FUTURE
 from dccd_streams.heal_plan import Hole
 from dccd_streams.jobs import Jobs
 from dccd_streams.timing import Timing
@@ -100,6 +101,7 @@ class Healer:
         until, late, clock = hole.start, 0, 0
         for _ in range(pages):
             page, clock = self._page(exchange, feed, request)
+            self._check_times(page, clock)
             feed.fetched(hole, [trade for trade in page.trades if _inside(trade, hole)])
             late += sum(hole.start < trade.time < clock - settle for trade in page.trades)
             if page.trades:
@@ -115,6 +117,11 @@ class Healer:
                 raise BadAnswer(f"{exchange.title}: a page of trades that continues with itself")
             request = page.next
         return Walked(until, late, clock)
+
+    def _check_times(self, page: TradesPage, clock: int) -> None:
+        latest = clock + int(max(float(DAY), self.timing.ahead) * SECOND)
+        if any(trade.time > latest for trade in page.trades):
+            raise BadAnswer(f"{self.exchange.title}: {FUTURE}")
 
     def _page(
         self, exchange: TradesHistory, feed: TradeFeed, request: Request | None

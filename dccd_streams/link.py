@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dccd_core.exchanges.live import Live, Session
-from dccd_core.models import Channel
+from dccd_core.models import DAY, SECOND, Channel
 from dccd_streams.book import OrderBook
 from dccd_streams.book_feed import BookFeed
 from dccd_streams.feed import Feed
@@ -57,6 +57,10 @@ class Link:
         self.feed.tally.silent_since = None
         self.feed.tally.last_message = time.time_ns() // 1_000
         self.feed.rhythm.beat(now)
+
+    def absurd(self, moment: int, received: int) -> bool:
+        """Whether a time of the exchange is none at all, as one in another unit."""
+        return moment - received > max(float(DAY), self.timing.ahead) * SECOND
 
     def was_quiet(self) -> None:
         """The exchange says that there was nothing to send."""

@@ -13,7 +13,7 @@ from dccd_core.store.journal import JournalWriter
 from dccd_core.store.schemas import Loss
 from dccd_streams.candle_builder import CandleBuilder
 from dccd_streams.coverage import Coverage
-from dccd_streams.feed import Feed
+from dccd_streams.feed import FUTURE, Feed
 from dccd_streams.heal_plan import Hole
 from dccd_streams.trade_series import TradeSeries
 
@@ -132,7 +132,12 @@ class TradeFeed(Feed):
             news = self._news(trades)
             if not news:
                 return
-            newest = max(map(_TIME, news))
+            newest, received = max(map(_TIME, news)), news[-1].received or 0
+            if link.absurd(newest, received):
+                news = self._refuse(link, news)
+                if not news:
+                    return
+                newest = max(map(_TIME, news))
             self._coverage.see(newest)
             if self._doubtful:
                 # what could not be read may be newer than what came with it
@@ -152,6 +157,15 @@ class TradeFeed(Feed):
             del fresh[trade_id]
         self._remember(fresh)
         return list(fresh.values())
+
+    def _refuse(self, link: "Link", news: list[Trade]) -> list[Trade]:
+        """Leave out trades whose time no exchange can mean; REST may have them with theirs."""
+        bad = {trade.trade_id for trade in news if link.absurd(trade.time, trade.received or 0)}
+        self._seen -= bad
+        self._seen_before -= bad
+        self.complain(FUTURE)
+        self.gap(link, FUTURE)
+        return [trade for trade in news if trade.trade_id not in bad]
 
     def _remember(self, fresh: dict[str, Trade]) -> None:
         self._seen.update(fresh)

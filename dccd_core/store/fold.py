@@ -19,7 +19,7 @@ from dccd_core.store.footer import clip_losses
 from dccd_core.store.gather import Gathered, Gathering, by_period
 from dccd_core.store.journal import Damage, closed_segments, journals, recover
 from dccd_core.store.period import Merged
-from dccd_core.store.schemas import Loss, SchemaError
+from dccd_core.store.schemas import Loss
 
 # so much of the journal is in memory at once
 _BATCH_BYTES = 64_000_000
@@ -101,7 +101,7 @@ def _fold(store: DataStore, batch: list[Path], folded: Folded) -> None:
     for key, gathered in sorted(gathering.known.items()):
         try:
             folded.stored.extend(_store(store, gathered))
-        except (SchemaError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
             failed.add(key)
             folded.failed.append(Failed(gathered.series, error))
     folded.damage.extend(gathering.damage)

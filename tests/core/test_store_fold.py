@@ -107,6 +107,21 @@ def test_the_journal_goes_into_the_days_of_its_rows_with_its_ledger(store: DataS
     assert fold(store) == Folded()
 
 
+def test_a_time_that_no_calendar_has_ends_neither_the_fold_nor_the_others(store: DataStore) -> None:
+    """Microseconds for milliseconds: the year 58000."""
+    writer = begin(store)
+    writer.append_trades(BTC, [trade(1, START * 1_000)])
+    writer.append_trades(ETH, [trade(1)])
+    writer.mark(ETH, window("2026-11-22", "2026-11-23"))
+    writer.rotate()
+    for _ in range(2):
+        folded = fold(store)
+        assert [failed.series for failed in folded.failed] == [BTC]
+        assert ids(store, ETH) == [1]
+    assert store.existing_periods(ETH) == ["2026-11-22"]
+    assert segments(store.journal) != []
+
+
 def test_what_is_not_folded_yet_is_read_with_what_is(store: DataStore) -> None:
     """The overlap is compared, and each row is there once; also its ledger."""
     stream(store, 0, 20)
