@@ -142,10 +142,11 @@ class BookFeed(Feed):
         return 0 < link.seen <= self._due
 
     def _dated(self, link: "Link", change: BookChange) -> BookChange:
-        """A change whose time cannot be meant has none."""
-        if change.time is None or not link.absurd(change.time, change.received):
+        """A change whose time cannot be true has none: nothing is known of the future."""
+        if change.time is None or link.believed(change.time, change.received) == change.time:
             return change
-        self.complain(FUTURE)
+        if link.absurd(change.time, change.received):
+            self.complain(FUTURE)
         return change._replace(time=None)
 
     def _apply(

@@ -67,7 +67,8 @@ class CandleFeed(Feed):
             self._giver = link
             news = [c for c in candles if self._values(c) != self._given.get(c.time)]
             for candle in sorted(news, key=lambda candle: candle.time):
-                if link.absurd(candle.time, candle.received):
+                # our clock may be late by a candle, but none is closed before it begins
+                if link.believed(candle.time, candle.received) < candle.time:
                     self._cause = FUTURE
                     self.complain(FUTURE)
                 else:

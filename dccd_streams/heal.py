@@ -104,7 +104,7 @@ class Healer:
             self._check_times(page, clock)
             feed.fetched(hole, [trade for trade in page.trades if _inside(trade, hole)])
             late += sum(hole.start < trade.time < clock - settle for trade in page.trades)
-            if page.trades:
+            if page.trades and page.trades[-1].time <= clock + int(self.timing.ahead * SECOND):
                 until = max(until, page.trades[-1].time)
             if page.next is None:
                 # what happened just now may not be published yet
@@ -131,7 +131,8 @@ class Healer:
         asked, instrument = request, feed.subscription.instrument
 
         def read(answer: Answer) -> tuple[TradesPage, int]:
-            return exchange.trades(answer, instrument, asked), answer.time
+            latest = time.time_ns() // 1_000 + int(self.timing.ahead * SECOND)
+            return exchange.trades(answer, instrument, asked), min(answer.time, latest)
 
         return self.ask(asked, read)
 

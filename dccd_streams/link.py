@@ -58,6 +58,10 @@ class Link:
         self.feed.tally.last_message = time.time_ns() // 1_000
         self.feed.rhythm.beat(now)
 
+    def believed(self, moment: int, received: int) -> int:
+        """A time of the exchange, as far as it can be true: no message tells of the future."""
+        return min(moment, received + int(self.timing.ahead * SECOND))
+
     def absurd(self, moment: int, received: int) -> bool:
         """Whether a time of the exchange is none at all, as one in another unit."""
         return moment - received > max(float(DAY), self.timing.ahead) * SECOND

@@ -138,6 +138,7 @@ class TradeFeed(Feed):
                 if not news:
                     return
                 newest = max(map(_TIME, news))
+            newest = link.believed(newest, received)
             self._coverage.see(newest)
             if self._doubtful:
                 # what could not be read may be newer than what came with it
@@ -178,7 +179,7 @@ class TradeFeed(Feed):
         Among the first may be some from before the subscription, and not all of them.
         """
         self._last = _highest(news) if self.contiguous else None
-        start, cause = self._resume or (min(trade.time for trade in news), None)
+        start, cause = self._resume or (min(moment, *map(_TIME, news)), None)
         self._resume = None
         if cause is None and self._joined(news):
             moment = start
@@ -210,11 +211,14 @@ class TradeFeed(Feed):
 
     def _jump(self, before: Trade, after: Trade) -> None:
         missing = int(after.trade_id) - int(before.trade_id) - 1
-        whole = self._coverage.jump(before.time, after.time)
+        # no later than is believed of the exchange's times
+        newest = self._coverage.newest or after.time
+        start, end = min(before.time, newest), min(after.time, newest)
+        whole = self._coverage.jump(start, end)
         if whole:
             self.written.mark_streamed(whole)
         # both ends inside: what is missing may share their microsecond
-        self._ask_heal(Hole(before.time, after.time + 1, f"{missing} trades were not sent"))
+        self._ask_heal(Hole(start, end + 1, f"{missing} trades were not sent"))
 
     def _break(self, cause: str) -> None:
         whole = self._coverage.end()

@@ -162,3 +162,85 @@ def test_a_candle_of_the_future_is_refused_and_what_it_stood_for_asked_for(tmp_p
         Window(minutes[0], minutes[1]),
         Window(minutes[2], minutes[3]),
     ]
+
+
+def test_a_time_that_is_ahead_covers_nothing_and_a_later_outage_is_a_hole(tmp_path: Path) -> None:
+    """One trade of an hour later, first, in a batch, or where ids have a hole."""
+    for contiguous in (True, False):
+        for odd in (0, 2):
+            holes: list[Hole] = []
+            store = DataStore(tmp_path / f"{contiguous}-{odd}")
+            journal = JournalWriter(store.journal)
+            feed, series = trade_feed(journal, holes, contiguous=contiguous)
+            link = Link(feed, Timing())
+            feed.opened(link)
+            for n in range(4):
+                time = START + 3_600 * SECOND if n == odd else None
+                feed.take(link, [trade(n, 2 * n, time)])  # every second one is missing
+            feed.tick(True)
+            feed.closed(link, "cut")
+            holes.clear()
+            link = Link(feed, Timing())
+            feed.opened(link)
+            for second in (600, 601, 602):
+                feed.take(link, [trade(second, second)])
+            feed.tick(True)
+            journal.close()
+            assert len(store.load(series)) == 7
+            assert any(
+                hole.start <= START + 8 * SECOND and (hole.end or 0) >= START + 600 * SECOND
+                for hole in holes
+            )
+            covered = store.covered(series)
+            latest = START + 8 * SECOND  # what is told of so far ends with the seconds of grace
+            assert all(w.end <= latest or w.start >= START + 600 * SECOND for w in covered)
+            assert covered[-1].end <= START + 602 * SECOND
+
+
+def test_candles_of_the_next_hour_cover_nothing(tmp_path: Path) -> None:
+    holes: list[Hole] = []
+    store = DataStore(tmp_path)
+    journal = JournalWriter(store.journal)
+    series = Series("bybit", Channel.LIVE_OHLC, SYMBOL, 60)
+    feed = CandleFeed(
+        Subscription(Instrument(SYMBOL, "X", True), Channel.OHLC, 60),
+        journal,
+        lambda _, hole: holes.append(hole),
+        series,
+    )
+    link = Link(feed, Timing())
+    feed.opened(link)
+    minutes = [START + n * 60 * SECOND for n in range(70)]
+
+    def candle(minute: int, received: int) -> LiveCandle:
+        rest = (None, None, None, None, minutes[received])
+        return LiveCandle(minutes[minute], 1.0, 1.0, 1.0, 1.0, 1.0, *rest)
+
+    for minute in (0, 60, 2):
+        feed.take(link, [candle(minute, 3)])
+    journal.close()
+    assert [(hole.start, hole.end) for hole in holes] == [(minutes[1], minutes[2])]
+    assert store.covered(series) == [
+        Window(minutes[0], minutes[1]),
+        Window(minutes[2], minutes[3]),
+    ]
+
+
+def test_a_book_of_the_next_hour_fills_no_rows_ahead(tmp_path: Path) -> None:
+    store = DataStore(tmp_path)
+    journal = JournalWriter(store.journal)
+    feed = BookFeed(Subscription(Instrument(SYMBOL, "X", True), Channel.BOOK), journal)
+    rows = Series("bybit", Channel.BOOK, SYMBOL)
+    feed.write_rows(rows, 1, 5)
+    link = Link(feed, Timing(), OrderBook(from_rest=False))
+    feed.opened(link)
+    for second in range(5):
+        at = START + second * SECOND
+        time = at + 3_600 * SECOND if second == 2 else at
+        feed.take(link, [BookChange(second == 0, [(9.0, 1.0)], [(10.0, 1.0)], at, time)])
+        feed.tick(True)
+    journal.close()
+    assert store.load(rows)["time"].to_physical().to_list() == [
+        START + n * SECOND for n in range(4)
+    ]
+    assert store.covered(rows) == [Window(START, START + 4 * SECOND)]
