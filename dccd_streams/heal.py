@@ -98,17 +98,14 @@ class Healer:
             raise Rejected(f"{self.exchange.title} serves no past trades")
         instrument = feed.subscription.instrument
         request: Request | None = exchange.trades_request(instrument, hole.start)
-        until, late, clock = hole.start, 0, 0
+        until, late, clock, shown = hole.start, 0, 0, hole.before is None
         for _ in range(pages):
             page, clock = self._page(exchange, feed, request)
             self._check_times(page, clock)
             feed.fetched(hole, [trade for trade in page.trades if _inside(trade, hole)])
             late += sum(hole.start < trade.time < clock - settle for trade in page.trades)
-            if page.trades and page.trades[-1].time <= clock + int(self.timing.ahead * SECOND):
-                until = max(until, page.trades[-1].time)
-            if page.next is None:
-                # what happened just now may not be published yet
-                until = max(until, clock - settle)
+            shown = shown or _shows(page.trades, hole)
+            until = max(until, self._reached(page, clock, shown))
             if hole.end is not None and until >= hole.end:
                 return Walked(hole.end, late, clock)
             if page.next is None:
@@ -117,6 +114,20 @@ class Healer:
                 raise BadAnswer(f"{exchange.title}: a page of trades that continues with itself")
             request = page.next
         return Walked(until, late, clock)
+
+    def _reached(self, page: TradesPage, clock: int, shown: bool) -> int:
+        """Before when all is seen after a page, as far as it tells.
+
+        `shown`: the exchange serves what the stream has brought. One that lags does not, and its
+        last page does not tell that there is no more.
+        """
+        reached = page.trades[-1].time if page.trades else 0
+        if reached > clock + int(self.timing.ahead * SECOND):
+            reached = 0
+        if page.next is None and shown:
+            # what happened just now may not be published yet
+            reached = max(reached, clock - int(self.timing.settle * SECOND))
+        return reached
 
     def _check_times(self, page: TradesPage, clock: int) -> None:
         latest = clock + int(max(float(DAY), self.timing.ahead) * SECOND)
@@ -135,6 +146,11 @@ class Healer:
             return exchange.trades(answer, instrument, asked), min(answer.time, latest)
 
         return self.ask(asked, read)
+
+
+def _shows(trades: list[Trade], hole: Hole) -> bool:
+    """Whether the trade of the stream at the end of a hole is among these."""
+    return any(trade.trade_id == hole.before for trade in trades)
 
 
 def _inside(trade: Trade, hole: Hole) -> bool:
@@ -224,6 +240,8 @@ class FillTrades(Fill):
         self.lost(Window(self.start, first), f"{rest.cause}; {error}")
         self.start = first
         self._feed.fetched(rest, [trade for trade in served if _inside(trade, rest)])
+        if end is not None and _shows(served, rest):
+            return end
         return max(first, served[-1].time if end is None else min(end, served[-1].time))
 
     def lost(self, window: Window, cause: str) -> None:

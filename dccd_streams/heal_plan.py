@@ -9,14 +9,16 @@ from dccd_core.models import Series, Window
 class Hole:
     """A window, in the exchange's time, of which rows may be missing.
 
-    `end` None: up to now, as nothing has come since. `series` are those that lack them (None: all
-    of a feed), and `joins` how many series had joined the feed by then: one that joins later, or
-    anew, has not had all that is fetched.
+    `end` None: up to now, as nothing has come since. `before` is the trade of the stream at its
+    end, if that is there: REST that does not show it yet does not know all of the hole. `series`
+    are those that lack them (None: all of a feed), and `joins` how many series had joined the feed
+    by then: one that joins later, or anew, has not had all that is fetched.
     """
 
     start: int
     end: int | None
     cause: str
+    before: str | None = None
     series: tuple[Series, ...] | None = field(default=None, compare=False)
     joins: int = field(default=0, compare=False)
 

@@ -91,7 +91,7 @@ class TradeFeed(Feed):
             self.written.add(series, since)
             if since is not None:
                 if end is not None and end < since:
-                    self._ask_heal(Hole(end, since, cause, (series,)))
+                    self._ask_heal(Hole(end, since, cause, series=(series,)))
             elif end is not None:
                 self.resume_from(end, cause)
                 self._live_at = time.monotonic()
@@ -184,7 +184,8 @@ class TradeFeed(Feed):
         if cause is None and self._joined(news):
             moment = start
         elif start < moment:
-            self._ask_heal(Hole(start, moment, cause or "the first trades"))
+            last = max(news, key=_TIME).trade_id
+            self._ask_heal(Hole(start, moment, cause or "the first trades", last))
         self._coverage.begin(moment)
 
     def _joined(self, news: list[Trade]) -> bool:
@@ -218,7 +219,7 @@ class TradeFeed(Feed):
         if whole:
             self.written.mark_streamed(whole)
         # both ends inside: what is missing may share their microsecond
-        self._ask_heal(Hole(start, end + 1, f"{missing} trades were not sent"))
+        self._ask_heal(Hole(start, end + 1, f"{missing} trades were not sent", after.trade_id))
 
     def _break(self, cause: str) -> None:
         whole = self._coverage.end()
@@ -247,7 +248,7 @@ class TradeFeed(Feed):
         with self.lock:
             self._tell_whole()
             for series, window in self.written.spoilt():
-                self._ask_heal(Hole(*window, "a trade came late", (series,)))
+                self._ask_heal(Hole(*window, "a trade came late", series=(series,)))
             quiet = self._live_at is not None and not self._coverage.open and self.live
             if quiet and self._resume and time.monotonic() - (self._live_at or 0) > self._settle:
                 start, cause = self._resume

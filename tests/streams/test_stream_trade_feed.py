@@ -214,9 +214,9 @@ def test_a_bad_message_at_the_end_of_a_batch_is_inside_the_hole(tmp_path: Path) 
     feed.gap(link, WHY)  # it held a trade of second 4
     feed.take(link, [trade(2), trade(3)])  # came with it, before it
     feed.take(link, [trade(5)])
-    assert holes == [Hole(START + 1 * SECOND, START + 5 * SECOND, WHY)]
+    assert holes == [Hole(START + 1 * SECOND, START + 5 * SECOND, WHY, "id-5")]
     feed.gap(link, WHY)
     feed.take(link, [trade(8)])  # after it, in a batch of its own
     feed.take(link, [trade(9)])
-    assert holes[1:] == [Hole(START + 5 * SECOND, START + 9 * SECOND, WHY)]
+    assert holes[1:] == [Hole(START + 5 * SECOND, START + 9 * SECOND, WHY, "id-9")]
     journal.close()
