@@ -105,7 +105,7 @@ class Healer:
             feed.fetched(hole, [trade for trade in page.trades if _inside(trade, hole)])
             late += sum(hole.start < trade.time < clock - settle for trade in page.trades)
             shown = shown or _shows(page.trades, hole)
-            until = max(until, self._reached(page, clock, shown))
+            until = max(until, self._reached(page, clock, hole if shown else None))
             if hole.end is not None and until >= hole.end:
                 return Walked(hole.end, late, clock)
             if page.next is None:
@@ -115,18 +115,20 @@ class Healer:
             request = page.next
         return Walked(until, late, clock)
 
-    def _reached(self, page: TradesPage, clock: int, shown: bool) -> int:
+    def _reached(self, page: TradesPage, clock: int, shown: Hole | None) -> int:
         """Before when all is seen after a page, as far as it tells.
 
-        `shown`: the exchange serves what the stream has brought. One that lags does not, and its
-        last page does not tell that there is no more.
+        `shown`: the hole, where the exchange serves what the stream has brought at its end. One
+        that lags does not, and its last page does not tell that there is no more.
         """
         reached = page.trades[-1].time if page.trades else 0
         if reached > clock + int(self.timing.ahead * SECOND):
             reached = 0
-        if page.next is None and shown:
+        if page.next is None and shown is not None:
             # what happened just now may not be published yet
             reached = max(reached, clock - int(self.timing.settle * SECOND))
+            if shown.before is not None:
+                reached = max(reached, shown.end or 0)
         return reached
 
     def _check_times(self, page: TradesPage, clock: int) -> None:

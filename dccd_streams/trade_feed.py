@@ -185,6 +185,8 @@ class TradeFeed(Feed):
             moment = start
         elif start < moment:
             last = max(news, key=_TIME).trade_id
+            # both ends inside: more trades may share the time of the first that came
+            moment += 1
             self._ask_heal(Hole(start, moment, cause or "the first trades", last))
         self._coverage.begin(moment)
 
@@ -215,7 +217,7 @@ class TradeFeed(Feed):
         # no later than is believed of the exchange's times
         newest = self._coverage.newest or after.time
         start, end = min(before.time, newest), min(after.time, newest)
-        whole = self._coverage.jump(start, end)
+        whole = self._coverage.jump(start, end + 1)
         if whole:
             self.written.mark_streamed(whole)
         # both ends inside: what is missing may share their microsecond

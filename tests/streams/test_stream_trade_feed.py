@@ -1,15 +1,20 @@
 """What a feed of trades asks to be fetched and calls whole, where it breaks or series join."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from dccd_core.exchanges.base import Instrument
+from fake_exchange import Fake
+
+from dccd_core.exchanges.base import Answer, Instrument, Request
 from dccd_core.exchanges.live import Subscription
-from dccd_core.exchanges.trades import Trade
+from dccd_core.exchanges.trades import Trade, TradesPage
 from dccd_core.models import SECOND, Channel, Series, Symbol, Window
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.journal import JournalWriter
 from dccd_core.store.schemas import Loss
+from dccd_streams.heal import Healer
 from dccd_streams.heal_plan import Hole
+from dccd_streams.jobs import Jobs
 from dccd_streams.link import Link
 from dccd_streams.timing import Timing
 from dccd_streams.trade_feed import TradeFeed
@@ -214,9 +219,54 @@ def test_a_bad_message_at_the_end_of_a_batch_is_inside_the_hole(tmp_path: Path) 
     feed.gap(link, WHY)  # it held a trade of second 4
     feed.take(link, [trade(2), trade(3)])  # came with it, before it
     feed.take(link, [trade(5)])
-    assert holes == [Hole(START + 1 * SECOND, START + 5 * SECOND, WHY, "id-5")]
+    assert holes == [Hole(START + 1 * SECOND + 1, START + 5 * SECOND + 1, WHY, "id-5")]
     feed.gap(link, WHY)
     feed.take(link, [trade(8)])  # after it, in a batch of its own
     feed.take(link, [trade(9)])
-    assert holes[1:] == [Hole(START + 5 * SECOND, START + 9 * SECOND, WHY, "id-9")]
+    assert holes[1:] == [Hole(START + 5 * SECOND + 1, START + 9 * SECOND + 1, WHY, "id-9")]
     journal.close()
+
+
+def test_of_a_burst_at_the_end_of_a_hole_all_is_fetched(tmp_path: Path) -> None:
+    """The stream begins within it, and a page of REST ends within it."""
+    burst = [trade(10)._replace(trade_id=f"burst-{n}") for n in range(6)]
+    past = [trade(n % 10)._replace(trade_id=f"past-{n}") for n in range(98)]
+    past = [one._replace(received=None) for one in [*sorted(past), *burst]]
+
+    def ask(request: Request, read: Callable[[Answer], object]) -> tuple[TradesPage, int]:
+        first = int(request.params.get("id", "0"))
+        more = Request("/trades", {"id": str(first + 100)}) if first + 100 < len(past) else None
+        return TradesPage(past[first : first + 100], more), START + 60 * SECOND
+
+    jobs: list[Callable[[], None]] = []
+
+    class Queue(Jobs):
+        def submit(self, job: Callable[[], None], delay: float = 0.0) -> None:
+            jobs.append(job)
+
+    exchange = Fake()
+    exchange.contiguous = False
+    healer = Healer(exchange, ask, Queue("rest", 1), Timing())  # type: ignore[arg-type]
+    store = DataStore(tmp_path)
+    journal = JournalWriter(store.journal)
+    feed = TradeFeed(
+        Subscription(Instrument(SYMBOL, "XBTUSD", True), Channel.TRADES),
+        journal,
+        healer.trades,
+        contiguous=False,
+        healable=True,
+        settle=1.0,
+    )
+    series = feed.record = Series("bitmex", Channel.TRADES, SYMBOL)
+    feed.resume_from(START, "cut")
+    link = Link(feed, Timing())
+    feed.opened(link)
+    feed.take(link, burst[5:])
+    feed.take(link, [trade(11)])
+    while jobs:
+        jobs.pop(0)()
+    feed.tick(True)
+    journal.close()
+    stored = store.load(series)["trade_id"].to_list()
+    assert sorted(stored) == sorted(one.trade_id for one in [*past, trade(11)])
+    assert store.covered(series) == [Window(START, START + 11 * SECOND)]
