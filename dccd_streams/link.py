@@ -20,7 +20,8 @@ class Link:
     `renewals` counts how often it was subscribed anew because it was silent. `probing`: REST is
     being asked whether the market is just quiet. `patience` grows with each time that it was.
     `breaks` counts how often its book broke of late; it is made anew at `renew_at`. `fetching`: it
-    is being fetched. `seen` is the newest time of the exchange that its book has, 0: none yet.
+    is being fetched. `bookless` is since when it waits for its book though it is carried. `seen` is
+    the newest time of the exchange that its book has, 0: none yet.
     """
 
     feed: Feed
@@ -36,6 +37,7 @@ class Link:
     probing: bool = False
     stalled: bool = False
     fetching: bool = False
+    bookless: float | None = None
     breaks: int = 0
     broke: float = 0.0
     renew_at: float | None = None
@@ -72,6 +74,12 @@ class Link:
         self.patience = min(self.patience * 2, 64.0)
         self.probing = False
 
+    def stall(self) -> None:
+        """It should have sent something."""
+        self.probing, self.stalled = False, True
+        if self.feed.tally.silent_since is None:
+            self.feed.tally.silent_since = time.time() - (time.monotonic() - self.last)
+
     def book_broke(self) -> None:
         """Make the book anew: at once the first time, later and later if that does not help."""
         now = time.monotonic()
@@ -81,6 +89,15 @@ class Link:
         self.breaks, self.broke = self.breaks + 1, now
         self.fetching = False
         self.renew_at = now + min(wait, self.timing.backoff_most)
+
+    def lacks_book(self, now: float) -> bool:
+        """Whether what its book begins with should have come by now."""
+        begun = self.book is None or self.book.valid
+        if begun or self.fetching or self.renew_at is not None or not self.live:
+            self.bookless = None
+            return False
+        self.bookless = self.bookless or now
+        return now - self.bookless > self.timing.acknowledge
 
     def unanswered(self, now: float) -> bool:
         """Whether the subscription should have been acknowledged by now."""

@@ -249,6 +249,8 @@ class Links:
                 return cause
             if link.silent(now):
                 self._silent(link)
+            if link.lacks_book(now):
+                self._lost(link, "what its book begins with did not come")
         return self._wake_stalled(links, now)
 
     def _try_put_aside(self, now: float) -> None:
@@ -283,11 +285,8 @@ class Links:
 
     def stall(self, link: Link) -> None:
         """The feed should have sent something."""
-        if link not in self._links.values():
-            return
-        link.probing, link.stalled = False, True
-        if link.feed.tally.silent_since is None:
-            link.feed.tally.silent_since = time.time() - (time.monotonic() - link.last)
+        if link in self._links.values():
+            link.stall()
 
     def _wake(self, link: Link, now: float) -> None:
         """Subscribe a stalled feed anew; if that does not help, move all to a new connection."""

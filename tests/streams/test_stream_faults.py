@@ -4,10 +4,11 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_exchange import Fake, NoHistory
-from stream_lab import Lab, lab, wait
+from stream_lab import PATIENT, Lab, lab, wait
 
 from dccd_core.config import Config
 from dccd_core.exchanges.trades import Book
@@ -401,6 +402,31 @@ def test_a_broken_book_is_never_stored_and_begins_anew(
         wait(lambda: kinds(found, f"fake/book/{ETH}") == [], "the other book is not whole")
         assert len(found.rows("book").filter("valid", "valid")) >= 1
         assert (~found.rows("book")["valid"]).sum() == 1, "one row tells of the break"
+
+
+@pytest.mark.parametrize("how", ["unreadable", "never"])
+def test_a_book_whose_beginning_did_not_come_is_asked_for_again(tmp_path: Path, how: str) -> None:
+    """Though its changes go on, and those of another market."""
+    with lab(tmp_path, "book") as found:
+        found.wait_live()
+        market = found.server.markets[BTC]
+        whole, asked = market.whole, list[int]()
+
+        def once_bad() -> dict[str, Any]:
+            asked.append(1)
+            if len(asked) > 1:
+                return whole()
+            return {"k": "b", "s": BTC} if how == "unreadable" else {"k": "hb"}
+
+        market.whole = once_bad  # type: ignore[method-assign]
+        found.server.cut()
+        wait(lambda: asked, "it was not subscribed anew")
+        end = time.monotonic() + PATIENT
+        while found.status()["state"] != "live" or len(asked) < 2:
+            assert time.monotonic() < end, found.status()
+            change_for(found, 0.1)
+        wait(lambda: change_for(found, 0.1) or len(found.rows("book").filter("valid")))
+        found.assert_books()
 
 
 def test_a_duplicated_change_does_no_harm(tmp_path: Path) -> None:
