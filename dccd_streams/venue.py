@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -111,7 +112,7 @@ class Venue:
         return connection
 
     def replace(self, connection: Connection, why: str) -> None:
-        """Make another connection for the same feeds; this one ends when that one has data."""
+        """Make another connection for the same feeds; this one ends after that one is there."""
         with self._lock:
             if self.stopping.is_set() or connection in self._retiring:
                 return
@@ -122,10 +123,12 @@ class Venue:
                 successor.add(feed)
         log.info("%s: %s takes over: %s", connection.name, successor.name, why)
         deadline = time.monotonic() + self.timing.overlap
+        settle = self.timing.settle
 
         def retire() -> None:
             if successor.ready.is_set() or time.monotonic() > deadline:
-                connection.end("another connection took over")
+                # what it still has to deliver may be missing on the other, which began later
+                self.jobs.submit(partial(connection.end, "another connection took over"), settle)
             else:
                 self.jobs.submit(retire, self.timing.tick)
 

@@ -1,6 +1,7 @@
 """Each fault of an exchange or a network, and what is stored in spite of it."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -343,6 +344,32 @@ def test_a_planned_change_of_connections_loses_and_doubles_nothing(
             found.assert_books(name)
         assert found.status()["reconnects"] == found.status()["gaps"] == 0
         assert found.rows("book")["valid"].all()
+
+
+def test_what_an_old_connection_delivers_late_is_kept(tmp_path: Path) -> None:
+    """Without ids that follow each other nobody would miss it."""
+    exchange = Fake()
+    exchange.contiguous = False
+    with lab(tmp_path, "trades", markets=(BTC,), exchange=exchange, settle=1.5) as found:
+        found.wait_live()
+        old, put = next(iter(found.server.topics)), found.server._put
+
+        def late(connection: Any, text: str) -> None:
+            if connection is old and '"k": "t"' in text:
+                threading.Timer(0.5, put, (connection, text)).start()
+            else:
+                put(connection, text)
+
+        found.server._put = late  # type: ignore[method-assign]
+        for turn in range(60):
+            found.server.trade(BTC, 3)
+            if turn == 30:
+                found.server.say('{"k": "bye"}')
+            time.sleep(0.02)
+        wait(lambda: found.server.open == 1, "the old connection stays")
+        assert found.status()["reconnects"] == 0
+        found.wait_trades()
+        found.assert_trades()
 
 
 def test_a_connection_carries_no_more_than_the_exchange_allows(tmp_path: Path) -> None:
