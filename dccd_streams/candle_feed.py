@@ -13,6 +13,10 @@ from dccd_streams.heal_plan import Hole
 if TYPE_CHECKING:
     from dccd_streams.link import Link
 
+_DOUBTFUL = 2
+"""How many batches of candles are not believed after a message that could not be read: the first
+may have come with it, before it, and the next may be of what the session knew before it."""
+
 
 class CandleFeed(Feed):
     """Writes closed candles. Those that closed while no connection was there are asked for.
@@ -34,6 +38,7 @@ class CandleFeed(Feed):
         self._until: int | None = None
         self._cause: str | None = None
         self._giver: Link | None = None
+        self._doubtful: dict[Link, int] = {}
 
     @property
     def series(self) -> list[Series]:
@@ -54,10 +59,13 @@ class CandleFeed(Feed):
 
     def on_gone(self, link: "Link", cause: str) -> None:
         self._cause = cause
+        self._doubtful.pop(link, None)
 
     def gap(self, link: "Link", cause: str) -> None:
+        """Where a candle is closed by the next one, its last change may be what is missing."""
         with self.lock:
             self._cause = cause
+            self._doubtful[link] = _DOUBTFUL
 
     def take(self, link: "Link", candles: list[LiveCandle]) -> None:
         """Closed candles of a connection, with repeats."""
@@ -66,6 +74,9 @@ class CandleFeed(Feed):
                 self._cause = self._cause or "another connection took over"
             self._giver = link
             news = [c for c in candles if self._values(c) != self._given.get(c.time)]
+            if news and link in self._doubtful:
+                self._doubt(link, news)
+                return
             for candle in sorted(news, key=lambda candle: candle.time):
                 # our clock may be late by a candle, but none is closed before it begins
                 if link.believed(candle.time, candle.received) < candle.time:
@@ -73,6 +84,21 @@ class CandleFeed(Feed):
                     self.complain(FUTURE)
                 else:
                     self._take(candle)
+
+    def _doubt(self, link: "Link", candles: list[LiveCandle]) -> None:
+        """Have candles fetched that may not be what the exchange closed."""
+        span = self._target.span * SECOND if self._target else 0
+        first, last = min(c.time for c in candles), max(c.time for c in candles)
+        start = first if self._until is None else self._until
+        cause = self._cause or "another candle was doubtful"
+        if last < start:
+            return  # changes of what is told already
+        self.fill(Hole(start, last + span, cause))
+        # up to the next one, all that is between may be missing as well
+        self._until, self._cause = last + span, cause
+        self._doubtful[link] -= 1
+        if not self._doubtful[link]:
+            del self._doubtful[link]
 
     def _values(self, candle: LiveCandle) -> LiveCandle:
         return candle._replace(received=0)
