@@ -45,6 +45,7 @@ class Gathered:
     _rows: list[tuple[object, ...]] = field(default_factory=list)
     _trades: list[PackedTrades] = field(default_factory=list)
     _count: int = 0
+    _bad: bool = False
 
     def add(self, content: frames.Content) -> None:
         """Take what a frame has."""
@@ -54,8 +55,9 @@ class Gathered:
             self._cover(Window(content.start, content.end))
         else:
             self._take(content)
-            if self._count >= _TABLE_TRADES or len(self._rows) >= _TABLE_ROWS:
-                self._flush()
+            enough = self._count >= _TABLE_TRADES or len(self._rows) >= _TABLE_ROWS
+            if enough and not self._bad:
+                self._try_flush()
 
     def _take(self, rows: frames.Rows) -> None:
         if isinstance(rows, PackedTrades):
@@ -86,6 +88,13 @@ class Gathered:
         """The rows as they came."""
         self._flush()
         return pa.concat_tables([empty_table(self.series.channel), *self._tables])
+
+    def _try_flush(self) -> None:
+        """Rows of which no table can be made say so when they are asked for, not to others."""
+        try:
+            self._flush()
+        except Exception:  # noqa: BLE001 - it is raised again by who asks
+            self._bad = True
 
     def _flush(self) -> None:
         """Rows take a tenth of the memory as a table."""

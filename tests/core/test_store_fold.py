@@ -122,6 +122,19 @@ def test_a_time_that_no_calendar_has_ends_neither_the_fold_nor_the_others(store:
     assert segments(store.journal) != []
 
 
+def test_rows_that_make_no_table_are_told_and_the_others_are_stored(store: DataStore) -> None:
+    writer = begin(store)
+    for n in range(300):
+        candle = LiveCandle(START + n, 1, 1, 1, 1, 1, None, 1 << 63, None, None, START)
+        writer.append_candles(LIVE, [candle])
+    writer.append_trades(ETH, [trade(1)])
+    writer.rotate()
+    assert [failed.series for failed in fold(store).failed] == [LIVE]
+    assert ids(store, ETH) == [1]
+    with pytest.raises(OverflowError):
+        store.load(LIVE)
+
+
 def test_what_is_not_folded_yet_is_read_with_what_is(store: DataStore) -> None:
     """The overlap is compared, and each row is there once; also its ledger."""
     stream(store, 0, 20)
