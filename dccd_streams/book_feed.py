@@ -143,7 +143,7 @@ class BookFeed(Feed):
 
     def _dated(self, link: "Link", change: BookChange) -> BookChange:
         """A change whose time cannot be true has none: nothing is known of the future."""
-        if change.time is None or link.believed(change.time, change.received) == change.time:
+        if change.time is None or change.time <= change.received + link.ahead:
             return change
         if link.absurd(change.time, change.received):
             self.complain(FUTURE)

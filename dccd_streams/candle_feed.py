@@ -79,7 +79,7 @@ class CandleFeed(Feed):
                 return
             for candle in sorted(news, key=lambda candle: candle.time):
                 # our clock may be late by a candle, but none is closed before it begins
-                if link.believed(candle.time, candle.received) < candle.time:
+                if candle.time > candle.received + link.ahead:
                     self._cause = FUTURE
                     self.complain(FUTURE)
                 else:

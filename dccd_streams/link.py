@@ -21,7 +21,8 @@ class Link:
     being asked whether the market is just quiet. `patience` grows with each time that it was.
     `breaks` counts how often its book broke of late; it is made anew at `renew_at`. `fetching`: it
     is being fetched. `bookless` is since when it waits for its book though it is carried. `seen` is
-    the newest time of the exchange that its book has, 0: none yet.
+    the newest time of the exchange that its book has, 0: none yet. `ahead`: a time of the exchange
+    so many microseconds after its receipt is not believed, for no message tells of the future.
     """
 
     feed: Feed
@@ -42,6 +43,7 @@ class Link:
     broke: float = 0.0
     renew_at: float | None = None
     seen: int = 0
+    ahead: int = field(init=False)
 
     def ask(self) -> None:
         """The subscription is on its way."""
@@ -60,13 +62,12 @@ class Link:
         self.feed.tally.last_message = time.time_ns() // 1_000
         self.feed.rhythm.beat(now)
 
-    def believed(self, moment: int, received: int) -> int:
-        """A time of the exchange, as far as it can be true: no message tells of the future."""
-        return min(moment, received + int(self.timing.ahead * SECOND))
+    def __post_init__(self) -> None:
+        self.ahead = int(self.timing.ahead * SECOND)
 
     def absurd(self, moment: int, received: int) -> bool:
         """Whether a time of the exchange is none at all, as one in another unit."""
-        return moment - received > max(float(DAY), self.timing.ahead) * SECOND
+        return moment - received > max(DAY * SECOND, self.ahead)
 
     def was_quiet(self) -> None:
         """The exchange says that there was nothing to send."""

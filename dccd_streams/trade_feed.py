@@ -132,13 +132,12 @@ class TradeFeed(Feed):
             news = self._news(trades)
             if not news:
                 return
-            newest, received = max(map(_TIME, news)), news[-1].received or 0
-            if link.absurd(newest, received):
+            newest, latest = max(map(_TIME, news)), (news[-1].received or 0) + link.ahead
+            if newest > latest:
                 news = self._refuse(link, news)
                 if not news:
                     return
-                newest = max(map(_TIME, news))
-            newest = link.believed(newest, received)
+                newest = min(latest, max(map(_TIME, news)))
             self._coverage.see(newest)
             if self._doubtful:
                 # what could not be read may be newer than what came with it
@@ -162,6 +161,8 @@ class TradeFeed(Feed):
     def _refuse(self, link: "Link", news: list[Trade]) -> list[Trade]:
         """Leave out trades whose time no exchange can mean; REST may have them with theirs."""
         bad = {trade.trade_id for trade in news if link.absurd(trade.time, trade.received or 0)}
+        if not bad:
+            return news
         self._seen -= bad
         self._seen_before -= bad
         self.complain(FUTURE)
