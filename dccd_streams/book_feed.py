@@ -14,7 +14,7 @@ from dccd_core.store.journal import JournalWriter
 from dccd_core.store.schemas import BookRow, Loss
 from dccd_streams.book import Broken, OrderBook
 from dccd_streams.coverage import Coverage
-from dccd_streams.feed import FUTURE, Feed
+from dccd_streams.feed import Feed
 
 if TYPE_CHECKING:
     from dccd_streams.link import Link
@@ -119,7 +119,7 @@ class BookFeed(Feed):
             done: list[BookChange] = []
             try:
                 for change in changes:
-                    self._apply(link, book, self._dated(link, change), done)
+                    self._apply(link, book, link.dated(change), done)
             except Broken as error:
                 self._write(link, done)
                 if link is self._active:
@@ -140,14 +140,6 @@ class BookFeed(Feed):
         if link is self._active or self._due is None:
             return False
         return 0 < link.seen <= self._due
-
-    def _dated(self, link: "Link", change: BookChange) -> BookChange:
-        """A change whose time cannot be true has none: nothing is known of the future."""
-        if change.time is None or change.time <= change.received + link.ahead:
-            return change
-        if link.absurd(change.time, change.received):
-            self.complain(FUTURE)
-        return change._replace(time=None)
 
     def _apply(
         self, link: "Link", book: OrderBook, change: BookChange, done: list[BookChange]

@@ -4,11 +4,11 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 
-from dccd_core.exchanges.live import Live, Session
+from dccd_core.exchanges.live import BookChange, Live, Session
 from dccd_core.models import DAY, SECOND, Channel
 from dccd_streams.book import OrderBook
 from dccd_streams.book_feed import BookFeed
-from dccd_streams.feed import Feed
+from dccd_streams.feed import FUTURE, Feed
 from dccd_streams.timing import Timing
 
 
@@ -68,6 +68,14 @@ class Link:
     def absurd(self, moment: int, received: int) -> bool:
         """Whether a time of the exchange is none at all, as one in another unit."""
         return moment - received > max(DAY * SECOND, self.ahead)
+
+    def dated(self, change: BookChange) -> BookChange:
+        """A change of a book; one whose time cannot be true has none."""
+        if change.time is None or change.time <= change.received + self.ahead:
+            return change
+        if self.absurd(change.time, change.received):
+            self.feed.complain(FUTURE)
+        return change._replace(time=None)
 
     def was_quiet(self) -> None:
         """The exchange says that there was nothing to send."""

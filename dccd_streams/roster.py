@@ -248,7 +248,7 @@ class Roster:
             feed.resume_from(end, _NOT_RUNNING)
         elif end is not None and isinstance(feed, BookFeed):
             feed.resume_from(series, end, _NOT_RUNNING)
-        if not isinstance(feed, TradeFeed) or series == feed.record:
+        if not isinstance(feed, TradeFeed) or series == feed.written.record:
             with feed.lock:
                 feed.tally.recall(rows_today(self._store, series))
 

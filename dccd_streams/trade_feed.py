@@ -11,7 +11,6 @@ from dccd_core.exchanges.trades import Trade
 from dccd_core.models import Series, Window
 from dccd_core.store.journal import JournalWriter
 from dccd_core.store.schemas import Loss
-from dccd_streams.candle_builder import CandleBuilder
 from dccd_streams.coverage import Coverage
 from dccd_streams.feed import FUTURE, Feed
 from dccd_streams.heal_plan import Hole
@@ -60,20 +59,6 @@ class TradeFeed(Feed):
     @property
     def series(self) -> list[Series]:
         return self.written.all()
-
-    @property
-    def record(self) -> Series | None:
-        """The trades themselves."""
-        return self.written.record
-
-    @record.setter
-    def record(self, series: Series) -> None:
-        self.written.record = series
-
-    @property
-    def builders(self) -> dict[Series, CandleBuilder]:
-        """What builds candles from them."""
-        return self.written.builders
 
     @property
     def newest(self) -> int | None:

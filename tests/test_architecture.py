@@ -114,7 +114,9 @@ def test_the_environment_is_read_in_one_module(module: Module) -> None:
         and node.value.id == "os"
     ]
     named = [name for name in module.imports() if name in ("os.environ", "os.getenv")]
-    assert module.path == "dccd_core/config.py" or touched + named == []
+    # the service sets a variable of Arrow's, which must be there before Arrow is
+    allowed = ("dccd_core/config.py", "dccd_streams/__main__.py")
+    assert module.path in allowed or touched + named == []
 
 
 @each([module for module in ALL if module.package != "dccd_sandbox"])

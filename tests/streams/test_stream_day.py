@@ -67,7 +67,7 @@ def recording(journal: JournalWriter, holes: list[Hole]) -> TradeFeed:
         healable=True,
         settle=0.1,
     )
-    feed.record = SERIES
+    feed.written.record = SERIES
     return feed
 
 

@@ -45,8 +45,8 @@ def trade_feed(
         healable=True,
         settle=1.0,
     )
-    feed.record = Series("bybit", Channel.TRADES, SYMBOL)
-    return feed, feed.record
+    feed.written.record = Series("bybit", Channel.TRADES, SYMBOL)
+    return feed, feed.written.record
 
 
 def test_a_time_in_another_unit_is_refused_and_asked_for(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_time_in_another_unit_is_refused_and_asked_for(tmp_path: Path) -> None
             feed.take(link, [trade(second, second + 1)])
         [hole] = holes
         assert hole.start <= START + SECOND < START + 3 * SECOND <= (hole.end or 0)
-        feed.fetched([trade(2, 3)])
+        feed.fetched(hole, [trade(2, 3)])
         journal.close()
         assert store.load(series)["trade_id"].to_list() == ["1", "2", "3", "4", "5"]
 

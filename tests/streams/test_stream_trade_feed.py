@@ -133,7 +133,8 @@ def test_the_fetch_after_a_break_begins_where_the_first_series_was_left(tmp_path
     assert made.covered(TRADES) == [at(0, 14)]
     assert made.covered(CANDLES) == []
     made.take(20)
-    assert made.holes == [Hole(START - 10 * SECOND, START + 20 * SECOND, NOT_RUNNING)]
+    end = START + 20 * SECOND + 1
+    assert made.holes == [Hole(START - 10 * SECOND, end, NOT_RUNNING, "id-20")]
     made.journal.close()
 
 
@@ -211,7 +212,7 @@ def test_a_bad_message_at_the_end_of_a_batch_is_inside_the_hole(tmp_path: Path) 
         healable=True,
         settle=1.0,
     )
-    feed.record = Series("bitmex", Channel.TRADES, SYMBOL)
+    feed.written.record = Series("bitmex", Channel.TRADES, SYMBOL)
     link = Link(feed, Timing())
     feed.opened(link)
     feed.take(link, [trade(0), trade(1)])
@@ -257,7 +258,7 @@ def test_of_a_burst_at_the_end_of_a_hole_all_is_fetched(tmp_path: Path) -> None:
         healable=True,
         settle=1.0,
     )
-    series = feed.record = Series("bitmex", Channel.TRADES, SYMBOL)
+    series = feed.written.record = Series("bitmex", Channel.TRADES, SYMBOL)
     feed.resume_from(START, "cut")
     link = Link(feed, Timing())
     feed.opened(link)
