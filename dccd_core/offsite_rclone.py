@@ -172,6 +172,14 @@ class Rclone:
         self._demand(code, said, "listremotes")
         return {line.removesuffix(":") for line in said.lines}
 
+    def demand_folder(self) -> None:
+        """OffsiteError if the remote does not answer, or its folder is not there: where one would
+        read, that is no empty remote but a mistyped one."""
+        code, said = self._run("lsjson", ["--dirs-only", self.target.root], None)
+        if code == _NO_FOLDER:
+            raise OffsiteError(f"{self.target.shown}: no such folder")
+        self._demand(code, said, "lsjson")
+
     def _demand(self, code: int, said: _Said, verb: str) -> None:
         if code:
             words = list(dict.fromkeys(said.errors))[-3:] or [f"exit code {code}"]

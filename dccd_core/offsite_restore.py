@@ -7,24 +7,35 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dccd_core.models import Series
-from dccd_core.offsite_files import LISTING, is_data, is_tail, main_of, whats_wrong
+from dccd_core.models import Series, Window, moment
+from dccd_core.offsite_files import (
+    LISTING,
+    is_data,
+    is_tail,
+    main_of,
+    series_of,
+    was_removed,
+    whats_wrong,
+)
+from dccd_core.offsite_fit import continues, holds, look, open_part
 from dccd_core.offsite_push import alone
-from dccd_core.offsite_rclone import Rclone
+from dccd_core.offsite_rclone import OffsiteError, Rclone
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
-from dccd_core.store.footer import Footer, read_footer
 from dccd_core.store.period import Period
 from dccd_core.store.removed import read_removed
 from dccd_core.store.schemas import SchemaError
 
 HERE = "can be read here"
+FOLDED = "is not needed: its rows are in the main file"
 AWAY = "was removed here by storage.retention: name its --series to have it back"
 LARGER = "can be read here, but the remote's is larger: move it away to have that"
+# What arrived is placed before more is fetched: a connection that breaks costs a portion, not all.
+_PORTION = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +51,34 @@ class RestoredFile:
 @dataclass(slots=True)
 class Restored:
     """What came from one remote. `left` are files that are not needed here, with the reason;
-    `failed` those that could not be restored."""
+    `failed` those that could not be restored. `absent` are named series of which the remote lacks
+    something that is not here either: a failure if no other remote has it, see `is_whole`.
+    """
 
     remote: str
     files: list[RestoredFile] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
     set_aside: list[Path] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
     error: str | None = None
+
+
+def is_whole(found: Collection[Restored]) -> bool:
+    """Whether nothing failed, and what was named is here: from whichever remote, as a later one
+    lacks nothing that an earlier one brought."""
+    if any(one.error or one.failed for one in found):
+        return False
+    return not found or not set.intersection(*(set(one.absent) for one in found))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A period and the files of it to fetch; the period of a listing's note is empty."""
+
+    series: Series
+    stem: str
+    paths: list[str]
 
 
 class Restore:
@@ -60,79 +91,113 @@ class Restore:
         self._named = False
 
     def run(self, series: Collection[Series]) -> Restored:
-        """Restore some series, or all; OffsiteError if the remote cannot be read."""
+        """Restore some series, or all; OffsiteError if the remote cannot be listed. What fails
+        later is in the result's `error`, beside what came back."""
         self._named = bool(series)
-        folders = [str(one.path) for one in series]
-        everything = self._rclone.everything(folders)
-        self._theirs = theirs = {p: n for p, n in everything.items() if is_data(p)}
-        wanted = list(self._wanted(theirs))
+        everything = self._rclone.everything([str(one.path) for one in series])
+        if not everything:
+            self._rclone.demand_folder()
+        self._theirs = {p: n for p, n in everything.items() if is_data(p)}
         for one in series:
-            if not any(path.startswith(f"{one.path}/") for path in theirs):
-                self._absent(one)
+            if why := self._absent(one):
+                self._done.absent[str(one)] = why
         target = self._rclone.target
         with alone(self._root, target, "restore"), _staging(self._root, target.name) as folder:
-            self._fetch([path for _, _, paths in wanted for path in paths], folder)
-            for one, stem, paths in wanted:
-                self._place(one, stem, self._sound(paths), folder)
+            self._bring(list(self._wanted()), folder)
         return self._done
 
-    def _absent(self, series: Series) -> None:
-        if not self._store.existing_periods(series):
-            self._done.failed[str(series)] = f"{self._done.remote} has nothing of it"
+    def _absent(self, series: Series) -> str | None:
+        """What neither the remote nor this data path has of a named series.
 
-    def _wanted(self, theirs: Iterable[str]) -> Iterator[tuple[Series, str, list[str]]]:
-        """Each period with the files of it to fetch; the period of a listing's note is empty."""
+        Of what storage.retention removed only the end is noted: what was before the oldest period
+        that is left anywhere is not known.
+        """
+        there = [path for path in self._theirs if path.startswith(f"{series.path}/")]
+        stems = {Path(path).name.split(".")[0] for path in there}
+        known = {*filter(series.is_period, stems), *self._store.existing_periods(series)}
+        if not (there or known):
+            return f"{self._done.remote} has nothing of it"
+        until = read_removed(self._store.folder(series))
+        if not until:
+            return None
+        oldest = min(known | {series.period(until - 1)})
+        window = Window(series.period_window(oldest).start, until)
+        lacking = [stem for stem, _ in series.periods(window) if stem not in known]
+        if not lacking:
+            return None
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        return (
+            f"{self._done.remote} has nothing of {', '.join(lacking[:3])}{more}, nor is it here: "
+            f"storage.retention removed what was before {moment(until):%Y-%m-%d}"
+        )
+
+    def _wanted(self) -> Iterator[_Wanted]:
         periods: dict[tuple[Series, str], list[str]] = defaultdict(list)
-        for path in sorted(theirs):
+        for path in sorted(self._theirs):
             folder, _, name = path.rpartition("/")
             if series := series_of(folder):
                 stem = "" if name == LISTING else name.split(".")[0]
                 periods[series, stem].append(path)
         for (series, stem), paths in periods.items():
             if found := self._missing(series, stem, paths):
-                yield series, stem, found
+                yield _Wanted(series, stem, found)
 
     def _missing(self, series: Series, stem: str, paths: list[str]) -> list[str]:
-        """Those files of a period that are to be fetched: all, the damaged one, or none."""
+        """Those files of a period that are not here, or cannot be read here."""
         if not stem:
             return [path for path in paths if not (self._root / path).exists()]
+        left = self._done.left
         try:
-            found = Period(self._store.folder(series), series, stem).open()
-        except files.UnreadableError as error:
-            bad = str(error.path.relative_to(self._root))
-            if bad in paths:
-                return [bad]
-            self._done.left[bad] = "is damaged here, and the remote does not have it"
-            return []
+            here = look(Period(self._store.folder(series), series, stem))
         except SchemaError as error:
-            self._done.left[paths[0]] = str(error)
+            left[paths[0]] = str(error)
             return []
-        until = 0 if self._named else read_removed(self._store.folder(series))
-        if not found and series.period_window(stem).end <= until:
-            self._done.left.update(dict.fromkeys(paths, AWAY))
-            return []
-        if found:
-            main = found[0]
-            theirs = self._theirs.get(str(main.path.relative_to(self._root)), 0)
-            why = LARGER if theirs > main.bytes else HERE
-            self._done.left.update(dict.fromkeys(paths, why))
-            return []
-        return paths
+        damaged = {str(path.relative_to(self._root)) for path in here.damaged}
+        for path in damaged.difference(paths):
+            left[path] = "is damaged here, and the remote does not have it"
+        for path in paths:
+            if here.part(path):
+                left[path] = LARGER if here.is_smaller(path, self._theirs) else HERE
+            elif not self._named and was_removed(self._root, path):
+                left[path] = AWAY
+        return [path for path in paths if path not in left]
+
+    def _bring(self, wanted: list[_Wanted], folder: Path) -> None:
+        """Fetch and place portion by portion, as long as the remote can be asked."""
+        portions = list(_portions(wanted, self._theirs))
+        for number, periods in enumerate(portions):
+            try:
+                self._fetch(_paths(periods), folder)
+            except OffsiteError as error:
+                self._fail(error)
+                rest = [path for later in portions[number:] for path in _paths(later)]
+                self._done.failed.update(dict.fromkeys(rest, "was not fetched"))
+                return
+            for one in periods:
+                self._place(one, self._sound(one.paths), folder)
 
     def _fetch(self, paths: list[str], folder: Path) -> None:
-        target = self._rclone.target
-        self._rclone.copy(target.root, str(folder), paths)
-        for path in self._rclone.check(str(folder), target.root, paths).different:
-            self._done.failed[path] = "differs from the remote's after it was fetched"
+        """Fetch files and look at them; OffsiteError if what arrived cannot be compared."""
+        target, lost = self._rclone.target, "is not at the remote any more"
+        try:
+            self._rclone.copy(target.root, str(folder), paths)
+        except OffsiteError as error:  # of one file, perhaps: the others may be there
+            self._fail(error)
+            self._rclone.demand_folder()
+            lost = "was not fetched"
+        arrived = {path for path in paths if (folder / path).exists()}
+        different = self._rclone.check(str(folder), target.root, arrived).different
         for path in paths:
-            if path in self._done.failed:
-                continue
-            try:
-                why = whats_wrong(folder / path)
-            except FileNotFoundError:
-                why = "is not at the remote any more"
-            if why:
+            if path not in arrived:
+                self._done.failed[path] = lost
+            elif path in different:
+                self._done.failed[path] = "differs from the remote's after it was fetched"
+            elif why := whats_wrong(folder / path):
                 self._done.failed[path] = f"the remote's {why}"
+
+    def _fail(self, error: OffsiteError) -> None:
+        """Tell of the first error: later ones come of it."""
+        self._done.error = self._done.error or str(error)
 
     def _sound(self, paths: list[str]) -> list[str]:
         """What was fetched well of a period: a tail only with its main file, which another remote
@@ -142,39 +207,43 @@ class Restore:
         bad.update(dict.fromkeys(alone, "is of no use without its main file"))
         return [path for path in paths if path not in bad]
 
-    def _place(self, series: Series, stem: str, paths: list[str], folder: Path) -> None:
+    def _place(self, period: _Wanted, paths: list[str], folder: Path) -> None:
         """Put the fetched files of a period in their places, if they fit what is there."""
         if not paths:
             return
-        with self._store.writing(series):
+        with self._store.writing(period.series):
             try:
-                fitting = self._fitting(series, stem, paths, folder) if stem else paths
-            except (files.UnreadableError, SchemaError) as error:
+                fitting = self._fitting(period, paths, folder) if period.stem else paths
+            except SchemaError as error:
                 self._done.failed[paths[0]] = f"the remote's cannot be used: {error}"
                 return
+            except files.UnreadableError as error:  # of the remote's every page was read
+                self._done.failed[paths[0]] = f"cannot be compared with what is here: {error}"
+                return
             for path in fitting:
-                self._put(series, path, folder)
+                self._put(period.series, path, folder)
 
-    def _fitting(self, series: Series, stem: str, paths: list[str], folder: Path) -> list[str]:
+    def _fitting(self, period: _Wanted, paths: list[str], folder: Path) -> list[str]:
         """The files that make one period together, or with what is here."""
-        here = Period(self._store.folder(series), series, stem)
-        with suppress(files.UnreadableError):
-            if here.open():
-                self._done.left.update(dict.fromkeys(paths, "has been collected meanwhile"))
-                return []
-        fetched = Period(folder / series.path, series, stem)
-        main = _footer(fetched.main, here.main)
-        tail = _footer(fetched.tail, here.tail)
-        if not (main and tail) or main.last == tail.base:
-            return sorted(paths, key=is_tail)
-        odd = _path(series, fetched.tail)
-        if odd in paths and main_of(odd) in paths:  # it was copied before the last fold
-            self._done.left[odd] = "does not continue the remote's main file"
-            return [path for path in paths if path != odd]
-        self._done.failed[paths[0]] = (
-            "does not fit the other file of its period here; move that away to restore both"
-        )
-        return []
+        series = period.series
+        here = look(Period(self._store.folder(series), series, period.stem))
+        late = [path for path in paths if here.part(path)]
+        self._done.left.update(dict.fromkeys(late, "has been collected meanwhile"))
+        fetched = [path for path in sorted(paths, key=is_tail) if path not in late]
+        parts = {is_tail(path): open_part(folder / path) for path in fetched}
+        main, tail = parts.get(False, here.main), parts.get(True, here.tail)
+        if not (parts and main and tail) or continues(series.channel, main, tail):
+            return fetched
+        odd, failed = fetched[-1], self._done.failed
+        if not is_tail(odd):
+            failed[odd] = "does not fit the tail of its period here; move that away to restore both"
+        elif not holds(series.channel, main, tail):
+            failed[odd] = "has rows that are missing here, but does not continue the main file"
+        elif (self._root / odd).exists():
+            failed[odd] = "has only what the main file has, and the one here cannot be read"
+        else:
+            self._done.left[odd] = FOLDED
+        return fetched[:-1]
 
     def _put(self, series: Series, path: str, folder: Path) -> None:
         source, target = folder / path, self._root / path
@@ -185,33 +254,28 @@ class Restore:
                 self._done.set_aside.append(files.set_aside(target))
         size = source.stat().st_size
         target.parent.mkdir(parents=True, exist_ok=True)
+        if source.stat().st_dev != target.parent.stat().st_dev:  # the folder is a link
+            source = Path(shutil.copyfile(source, target.with_name(f".{target.name}.tmp")))
         _make_durable(source)
         files.move(source, target)
         self._done.files.append(RestoredFile(path, rows, size, str(series)))
 
 
-def series_of(folder: str) -> Series | None:
-    """The series of a folder below the data path, as binance/ohlc/BTC-USDT/1h; None if it is
-    none."""
-    exchange, _, rest = folder.partition("/")
-    channel, _, market = rest.partition("/")
-    slug, _, span = market.partition("/")
-    with suppress(ValueError):
-        series = Series.parse("/".join(part for part in (exchange, channel, span, slug) if part))
-        return series if str(series.path) == folder else None
-    return None
+def _portions(wanted: list[_Wanted], sizes: dict[str, int]) -> Iterator[list[_Wanted]]:
+    """Whole periods, so many that each portion is about as large."""
+    part, size = list[_Wanted](), 0
+    for one in wanted:
+        part.append(one)
+        size += sum(sizes[path] for path in one.paths)
+        if size >= _PORTION:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
-def _path(series: Series, file: Path) -> str:
-    return f"{series.path}/{file.name}"
-
-
-def _footer(fetched: Path, here: Path) -> Footer | None:
-    """The footer of a file as it will be: the fetched one, else the one that is here."""
-    for path in (fetched, here):
-        with suppress(FileNotFoundError):
-            return read_footer(files.open_parquet(path).metadata, path)
-    return None
+def _paths(periods: Iterable[_Wanted]) -> list[str]:
+    return [path for one in periods for path in one.paths]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dccd_core.config import Config, load_config
 from dccd_core.models import Series
 from dccd_core.offsite import RemoteStorage
 from dccd_core.offsite_rclone import show_bytes
-from dccd_core.offsite_restore import AWAY, HERE, Restored
+from dccd_core.offsite_restore import AWAY, FOLDED, HERE, Restored, is_whole
 from dccd_pipelines.console import err, out
 from dccd_pipelines.options import ConfigOption
 from dccd_pipelines.signals import cancelling
@@ -47,7 +47,7 @@ def restore(
         found = storage.restore(loaded.settings.data_path, wanted, remote)
     for one in found:
         _show(one)
-    if any(one.error or one.failed for one in found):
+    if not is_whole(found):
         raise typer.Exit(1)
 
 
@@ -56,15 +56,11 @@ def _show(found: Restored) -> None:
         _say(out, f"{file.path}: {file.rows:,} rows, {show_bytes(file.bytes)}")
     for aside in found.set_aside:
         _say(out, f"the damaged file is kept as {aside}")
-    odd = {path: why for path, why in found.left.items() if why not in (HERE, AWAY)}
+    odd = {path: why for path, why in found.left.items() if why not in (HERE, FOLDED, AWAY)}
     for path, why in odd.items():
         _say(out, f"{path}: left as it is: {why}")
-    for path, why in list(found.failed.items())[:_SHOWN]:
-        _say(err, f"{path}: {why}", style="red")
-    if len(found.failed) > _SHOWN:
-        _say(err, f"… {len(found.failed) - _SHOWN} more", style="red")
-    if found.error:
-        _say(err, found.error, style="red")
+    _show_failures(found)
+    if found.error and not found.files:
         return
     size = show_bytes(sum(file.bytes for file in found.files))
     series = len({file.series for file in found.files})
@@ -75,8 +71,19 @@ def _show(found: Restored) -> None:
     _say(
         out,
         f"{found.remote}: {len(found.files)} files of {series} series restored, {size}; "
-        f"{reasons.count(HERE)} are here already",
+        f"{reasons.count(HERE) + reasons.count(FOLDED)} are here already",
     )
+
+
+def _show_failures(found: Restored) -> None:
+    for path, why in list(found.failed.items())[:_SHOWN]:
+        _say(err, f"{path}: {why}", style="red")
+    if len(found.failed) > _SHOWN:
+        _say(err, f"… {len(found.failed) - _SHOWN} more", style="red")
+    for name, why in found.absent.items():
+        _say(err, f"{name}: {why}", style="yellow")
+    if found.error:
+        _say(err, found.error, style="red")
 
 
 def _say(console: Console, text: str, style: str | None = None) -> None:

@@ -1,18 +1,22 @@
 """The way back: what is missing here comes from a remote, and what is here stays."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 
 import pytest
 from helpers import BTC_1H, at, table
-from remotes import needs_rclone, rclone_config, tree, web_dav
+from remotes import instead_of_rclone, needs_rclone, rclone_config, tree, web_dav
 
+from dccd_core import offsite_restore
 from dccd_core.config_sections import Remote, Storage
 from dccd_core.models import SECOND, Series, Symbol, Window
 from dccd_core.offsite import RemoteStorage
-from dccd_core.offsite_restore import HERE, LARGER, Restored
+from dccd_core.offsite_restore import FOLDED, HERE, LARGER, Restored, is_whole
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
+from dccd_core.store.removed import write_removed
 
 pytestmark = needs_rclone
 
@@ -102,7 +106,8 @@ def test_only_the_wanted_series_and_only_what_is_missing(
     assert [one.left for one in again] == [{f"{ETH_1H.path}/2025.parquet": HERE}] * 2
     unknown = Series.parse("binance/ohlc/1h/SOL-USDT")
     [found] = remotes.restore(store.root, [unknown], "dav-copy")
-    assert found.failed == {str(unknown): "dav:copy has nothing of it"}
+    assert found.absent == {str(unknown): "dav:copy has nothing of it"}
+    assert not is_whole([found])
 
 
 def test_a_damaged_file_is_set_aside_and_replaced(store: DataStore, remotes: RemoteStorage) -> None:
@@ -142,7 +147,7 @@ def test_a_tail_of_before_the_last_fold_is_left_out(
         (store.root / path).unlink()
     found = remotes.restore(store.root, [BTC_1H], str(disk))[0]
     assert set(names(found)) == {LISTING, MAIN}
-    assert found.left == {TAIL: "does not continue the remote's main file"}
+    assert found.left == {TAIL: FOLDED}
     assert store.load(BTC_1H).equals(frame)
 
 
@@ -155,7 +160,7 @@ def test_a_main_file_that_does_not_fit_the_tail_here_is_not_put_beside_it(
     before = data(store)
     [found] = remotes.restore(store.root, remote="dav-copy")
     assert found.failed == {
-        MAIN: "does not fit the other file of its period here; move that away to restore both"
+        MAIN: "does not fit the tail of its period here; move that away to restore both"
     }
     assert data(store) == before
 
@@ -192,3 +197,282 @@ def test_a_remote_that_is_away_leaves_the_work_to_the_next(
     assert data(store) == before
     with pytest.raises(ValueError, match="no such remote; there are: dav-copy, "):
         remotes.restore(store.root, remote="nas")
+
+
+# --- tails: the newest rows of a period ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["deleted", "set aside", "cut", "both cut", "main file deleted"])
+def test_a_file_whose_other_half_is_here_comes_back(
+    store: DataStore, remotes: RemoteStorage, loss: str
+) -> None:
+    frame, tail = store.load(BTC_1H), store.root / TAIL
+    lost = {TAIL}
+    if loss == "deleted":
+        tail.unlink()
+    elif loss == "set aside":
+        files.set_aside(tail)
+    elif loss == "main file deleted":
+        (store.root / MAIN).unlink()
+        lost = {MAIN}
+    else:
+        files.cut(tail, 500)
+    if loss == "both cut":
+        files.cut(store.root / MAIN, 5_000)
+        lost = {MAIN, TAIL}
+    first, second = remotes.restore(store.root, [BTC_1H])
+    assert set(names(first)) == lost
+    assert (first.failed, first.error) == ({}, None)
+    assert first.left == dict.fromkeys({MAIN, TAIL} - lost, HERE)
+    assert second.left == dict.fromkeys([MAIN, TAIL], HERE)
+    assert is_whole([first, second])
+    assert store.load(BTC_1H).equals(frame)
+
+
+def test_the_next_remote_brings_the_tail_that_the_first_has_damaged(
+    store: DataStore, remotes: RemoteStorage, tmp_path: Path
+) -> None:
+    before = data(store)
+    files.cut(tmp_path / "dav" / "copy" / TAIL, 500)
+    for path in (MAIN, TAIL):
+        (store.root / path).unlink()
+    dav, disk = remotes.restore(store.root)
+    assert (names(dav), list(dav.failed)) == ([MAIN], [TAIL])
+    assert (names(disk), disk.failed) == ([TAIL], {})
+    assert data(store) == before
+
+
+def test_killed_between_the_main_file_and_the_tail_the_tail_comes_next_time(
+    store: DataStore, remotes: RemoteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = data(store)
+    for path in (MAIN, TAIL):
+        (store.root / path).unlink()
+    real = files.move
+
+    def move(source: Path, target: Path) -> None:
+        if target == store.root / TAIL:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "move", move)
+        with pytest.raises(KeyboardInterrupt):
+            remotes.restore(store.root)
+    assert names(remotes.restore(store.root)[0]) == [TAIL]
+    assert data(store) == before
+
+
+def test_a_tail_that_was_begun_anew_here_stays_and_the_larger_one_is_told_of(
+    store: DataStore, remotes: RemoteStorage
+) -> None:
+    files.set_aside(store.root / TAIL)
+    put(store, 2_200, 2_201)
+    for found in remotes.restore(store.root, [BTC_1H]):
+        assert (names(found), found.failed) == ([], {})
+        assert found.left == {MAIN: HERE, TAIL: LARGER}
+    (store.root / TAIL).unlink()
+    put(store, 2_100, 4_200)  # more than a tail takes: the rows of the remote's are missing in it
+    put(store, 4_200, 4_201)
+    [found] = remotes.restore(store.root, [BTC_1H], "dav-copy")
+    assert found.left == {MAIN: HERE, TAIL: HERE}, "the sizes of tails of two folds tell nothing"
+
+
+def test_a_tail_that_was_folded_here_is_not_needed(
+    store: DataStore, remotes: RemoteStorage
+) -> None:
+    put(store, 2_100, 4_200)
+    before = data(store)
+    assert TAIL not in before
+    found = remotes.restore(store.root, [BTC_1H])
+    assert [one.left for one in found] == [{MAIN: HERE, TAIL: FOLDED}] * 2
+    assert is_whole(found)
+    assert data(store) == before
+
+
+def test_a_tail_without_which_the_main_file_went_on_is_no_success(
+    store: DataStore, remotes: RemoteStorage
+) -> None:
+    (store.root / TAIL).unlink()
+    put(store, 2_100, 4_200)
+    before = data(store)
+    [found] = remotes.restore(store.root, [BTC_1H], "dav-copy")
+    assert found.failed == {
+        TAIL: "has rows that are missing here, but does not continue the main file"
+    }
+    assert data(store) == before
+    put(store, 2_000, 2_100)  # as a backfill does
+    [found] = remotes.restore(store.root, [BTC_1H], "dav-copy")
+    assert (found.failed, found.left[TAIL]) == ({}, FOLDED)
+
+
+def test_a_damaged_tail_for_which_the_remote_has_nothing_newer_is_no_success(
+    store: DataStore, remotes: RemoteStorage
+) -> None:
+    put(store, 2_100, 4_200)
+    put(store, 4_200, 4_210)
+    files.cut(store.root / TAIL, 500)
+    [found] = remotes.restore(store.root, [BTC_1H], "dav-copy")
+    assert found.failed == {
+        TAIL: "has only what the main file has, and the one here cannot be read"
+    }
+
+
+@pytest.mark.parametrize("step", ["remove", "move"])
+def test_a_fold_that_was_broken_off_stands_for_both_files(
+    store: DataStore, remotes: RemoteStorage, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    fold, real = store.folder(BTC_1H) / ".2025.fold", getattr(files, step)
+
+    def killed(path: Path, *rest: Path) -> None:
+        if path in (fold, store.root / TAIL):
+            raise KeyboardInterrupt
+        real(path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            put(store, 2_100, 4_200)
+    assert fold.exists()
+    before = data(store)
+    [found] = remotes.restore(store.root, [BTC_1H], "dav-copy")
+    assert (names(found), found.failed) == ([], {})
+    assert found.left == {MAIN: HERE, TAIL: HERE if step == "remove" else FOLDED}
+    assert data(store) == before
+
+
+# --- remotes that fail in the middle ------------------------------------------------------------
+
+
+def test_what_arrived_whole_is_placed_though_another_file_did_not(
+    store: DataStore, remotes: RemoteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file cannot be read there, of another only a part comes."""
+    before = data(store)
+    for path in before:
+        (store.root / path).unlink()
+    staging = store.private / "offsite" / "restore-dav-copy"
+    eth = f"{ETH_1H.path}/2025.parquet"
+    with monkeypatch.context() as patch:
+        script = f"""\
+$RCLONE "$@"; code=$?
+[ "$1" = copy ] || exit $code
+rm {staging / eth}
+truncate -s 500 {staging / TAIL}
+exit 5"""
+        instead_of_rclone(tmp_path / "bin", patch, script)
+        [found] = remotes.restore(store.root, remote="dav-copy")
+    assert set(names(found)) == {MAIN, LISTING}
+    assert found.failed == {
+        eth: "was not fetched",
+        TAIL: "differs from the remote's after it was fetched",
+    }
+    assert found.error == "dav:copy: rclone copy: exit code 5"
+    [found] = remotes.restore(store.root, remote="dav-copy")
+    assert set(names(found)) == {eth, TAIL}
+    assert data(store) == before
+
+
+def test_a_connection_that_breaks_costs_no_more_than_a_portion(
+    store: DataStore, remotes: RemoteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What arrived and cannot be compared any more is not placed."""
+    before = data(store)
+    for path in before:
+        (store.root / path).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(offsite_restore, "_PORTION", 20_000)  # the main file fills one
+        script = f"""\
+cd {tmp_path}
+[ -e broken ] && exit 9
+$RCLONE "$@"; code=$?
+if [ "$1" = copy ]; then [ -e once ] && touch broken; touch once; fi
+exit $code"""
+        instead_of_rclone(tmp_path / "bin", patch, script)
+        [found] = remotes.restore(store.root, remote="dav-copy")
+    first = names(found)
+    assert first
+    assert sorted([*first, *found.failed]) == sorted(before)
+    assert set(found.failed.values()) == {"was not fetched"}
+    assert found.error == "dav:copy: rclone check: exit code 9"
+    [found] = remotes.restore(store.root, remote="dav-copy")
+    assert sorted([*first, *names(found)]) == sorted(before)
+    assert data(store) == before
+
+
+@pytest.mark.parametrize("place", ["dav:cpoy", ":local:{}/cpoy"])
+@pytest.mark.parametrize("series", [[], [BTC_1H]])
+def test_a_mistyped_folder_is_no_empty_remote(
+    store: DataStore, remotes: RemoteStorage, tmp_path: Path, place: str, series: list[Series]
+) -> None:
+    remote = place.format(tmp_path)
+    [found] = RemoteStorage(Storage(remotes=(Remote(remote=remote),))).restore(store.root, series)
+    assert found.error == f"{remote}: no such folder"
+    assert not is_whole([found])
+
+
+# --- what storage.retention removed -------------------------------------------------------------
+
+
+def test_a_named_series_of_which_no_remote_has_what_was_removed_is_no_success(
+    store: DataStore, remotes: RemoteStorage, disk: Path
+) -> None:
+    write_removed(store.folder(BTC_1H), at("2025-01-01"))
+    found = remotes.restore(store.root, [BTC_1H])
+    why = (
+        "has nothing of 2024, nor is it here: storage.retention removed what was before 2025-01-01"
+    )
+    assert [one.absent for one in found] == [
+        {str(BTC_1H): f"dav:copy {why}"},
+        {str(BTC_1H): f"{disk} {why}"},
+    ]
+    assert not is_whole(found)
+    assert is_whole(remotes.restore(store.root)), "it was not asked for"
+
+    old = DataStore(disk)  # one remote has some of it
+    for year in ("2022", "2024"):
+        window = Window(at(f"{year}-01-01"), at(f"{year}-01-01") + HOUR)
+        old.merge(BTC_1H, year, table([window.start]), [window], "rest")
+    dav, there = remotes.restore(store.root, [BTC_1H])
+    assert dav.absent == {str(BTC_1H): f"dav:copy {why}"}
+    assert there.absent[str(BTC_1H)].startswith(f"{disk} has nothing of 2023, nor ")
+    assert len(there.files) == 2
+    assert not is_whole([dav, there])
+
+    (store.folder(BTC_1H) / "2024.parquet").unlink()
+    old.merge(BTC_1H, "2023", table([at("2023-01-01")]), [], "rest")
+    dav, there = remotes.restore(store.root, [BTC_1H])
+    assert "has nothing of 2023, 2024, nor " in dav.absent[str(BTC_1H)]
+    assert len(there.files) == 2
+    assert is_whole([dav, there]), "the other remote had it"
+
+
+def test_a_file_that_a_person_named_comes_back_too(
+    store: DataStore, remotes: RemoteStorage, disk: Path
+) -> None:
+    """It is copied, so it is restored."""
+    copy = f"{BTC_1H.path}/2025-old.parquet"
+    (disk / copy).write_bytes((disk / MAIN).read_bytes())
+    [found] = remotes.restore(store.root, remote=str(disk))
+    assert (names(found), found.failed) == ([copy], {})
+
+
+SHM = Path("/dev/shm")
+
+
+@pytest.mark.skipif(
+    not SHM.is_dir() or SHM.stat().st_dev == Path(gettempdir()).stat().st_dev,
+    reason="there is no second disk",
+)
+def test_a_series_that_a_link_leads_to_another_disk_comes_back_there(
+    store: DataStore, remotes: RemoteStorage
+) -> None:
+    before, folder = data(store), store.folder(BTC_1H)
+    with TemporaryDirectory(dir=SHM) as disk:
+        shutil.rmtree(folder)
+        folder.symlink_to(disk)
+        [found] = remotes.restore(store.root, remote="dav-copy")
+        assert set(names(found)) == {MAIN, TAIL, LISTING}
+        assert {path.name: path.read_bytes() for path in Path(disk).iterdir()} == {
+            Path(path).name: before[path] for path in (MAIN, TAIL, LISTING)
+        }

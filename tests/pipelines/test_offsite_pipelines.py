@@ -216,6 +216,13 @@ def test_validate_warns_of_remotes_and_restore_brings_files_back(
     wrong = project.dccd("restore", "--remote", "nsa")
     assert wrong.returncode == 1
     assert wrong.stderr == "no such remote; there are: nas-copy, gone-x\n"
+    project.store.folder(BTC_1H).joinpath("2025.parquet").rename(project.folder / "moved")
+    (project.folder / "nas/copy" / MAIN).unlink()
+    none = project.dccd("restore", "--remote", "nas-copy", "--series", str(BTC_1H))
+    assert (none.returncode, none.stderr) == (1, f"{BTC_1H}: nas:copy has nothing of it\n")
+    shutil.rmtree(project.folder / "nas/copy")
+    none = project.dccd("restore", "--remote", "nas-copy")
+    assert (none.returncode, none.stderr) == (1, "nas:copy: no such folder\n")
     instead_of_rclone(project.folder / "bin", monkeypatch, "exit 7")
     broken = project.dccd("restore", "--remote", "nas-copy")
     assert (broken.returncode, broken.stderr) == (1, "nas:copy: rclone lsjson: exit code 7\n")
