@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dccd_core.models import Channel, Window
-from dccd_core.offsite_files import is_tail, main_of
+from dccd_core.offsite_files import is_tail, main_of, whats_wrong
 from dccd_core.store import files
 from dccd_core.store.footer import ledger, read_footer
 from dccd_core.store.period import Part, Period
@@ -36,8 +36,11 @@ class Standing:
         return part is not None and theirs[path] > part.bytes
 
 
-def look(period: Period) -> Standing:
-    """What is here. A tail that does not continue the main file beside it cannot be read."""
+def look(period: Period, *, every_page: bool = False) -> Standing:
+    """What is here. A tail that does not continue the main file beside it cannot be read.
+
+    With `every_page` not the footers alone tell what can be.
+    """
     try:
         found = {part.path: part for part in period.open()}
     except files.UnreadableError as error:
@@ -47,6 +50,9 @@ def look(period: Period) -> Standing:
                 found[path] = open_part(path)
         damaged = frozenset(period.paths()) - found.keys()
         return Standing(found.get(period.main), found.get(period.tail), damaged)
+    if every_page and (bad := frozenset(path for path in found if whats_wrong(path))):
+        found = {path: part for path, part in found.items() if path not in bad}
+        return Standing(found.get(period.main), found.get(period.tail), bad)
     if fold := found.get(period.fold):
         return Standing(fold, fold if period.tail.exists() else None)
     return Standing(found.get(period.main), found.get(period.tail))

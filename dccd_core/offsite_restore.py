@@ -148,7 +148,8 @@ class Restore:
             return [path for path in paths if not (self._root / path).exists()]
         left = self._done.left
         try:
-            here = look(Period(self._store.folder(series), series, stem))
+            period = Period(self._store.folder(series), series, stem)
+            here = look(period, every_page=self._named)
         except SchemaError as error:
             left[paths[0]] = str(error)
             return []
@@ -226,7 +227,8 @@ class Restore:
     def _fitting(self, period: _Wanted, paths: list[str], folder: Path) -> list[str]:
         """The files that make one period together, or with what is here."""
         series = period.series
-        here = look(Period(self._store.folder(series), series, period.stem))
+        found = Period(self._store.folder(series), series, period.stem)
+        here = look(found, every_page=self._named)
         late = [path for path in paths if here.part(path)]
         self._done.left.update(dict.fromkeys(late, "has been collected meanwhile"))
         fetched = [path for path in sorted(paths, key=is_tail) if path not in late]

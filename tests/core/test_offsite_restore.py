@@ -122,6 +122,20 @@ def test_a_damaged_file_is_set_aside_and_replaced(store: DataStore, remotes: Rem
     assert data(store) == before
 
 
+def test_damage_inside_a_file_of_a_named_series_is_seen(
+    store: DataStore, remotes: RemoteStorage
+) -> None:
+    before = data(store)
+    content = bytearray(before[MAIN])
+    content[400] ^= 255
+    (store.root / MAIN).write_bytes(content)
+    assert names(remotes.restore(store.root, remote="dav-copy")[0]) == []
+    [found] = remotes.restore(store.root, [BTC_1H], remote="dav-copy")
+    assert names(found) == [MAIN]
+    found.set_aside[0].unlink()
+    assert data(store) == before
+
+
 def test_what_can_be_read_here_is_never_touched(store: DataStore, remotes: RemoteStorage) -> None:
     """Neither a newer file, nor a small one that was begun after a loss."""
     put(store, 2_100, 2_200)
