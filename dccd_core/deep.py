@@ -93,12 +93,13 @@ class DeepCollector:
         """Fetch and store the cells; one outcome each. The newest candles come first, since they
         will not be served for long."""
         boundary = self._boundaries(cells)
-        parts = {cell: _cut(cell, boundary[cell.series]) for cell in cells}
-        newer = [new for new, _ in parts.values() if new]
+        newer = [new for cell in cells if (new := _cut(cell, boundary[cell.series])[0])]
         found = {(o.cell.series, o.cell.period): o for o in self._candles.collect(newer)}
         waiting: dict[str, list[_Old]] = defaultdict(list)
-        for cell, (_, old) in parts.items():
-            work = self._begin(cell, old)
+        # what has left the newest candles before its page was asked for is built as well
+        boundary = self._boundaries(cells)
+        for cell in cells:
+            work = self._begin(cell, _cut(cell, boundary[cell.series])[1])
             waiting[cell.period].append(work)
         for _, works in sorted(waiting.items()):
             self._fetch(works)

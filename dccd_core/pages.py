@@ -76,7 +76,7 @@ def fetch_page(
         both = join(known, again)
         agreements = agreements + 1 if len(both) == len(known) == len(again) else 0
         known = both
-    return Page(known, _settled(series, window, known, answer), asks)
+    return Page(known, _settled(exchange, series, window, known, answer), asks)
 
 
 def read_candles(
@@ -156,14 +156,20 @@ def _doubtful(
 
     Where intervals without trades are omitted, only a long stretch of nothing is doubtful.
     """
-    settled = _settled(series, window, candles, answer)
+    settled = _settled(exchange, series, window, candles, answer)
     if not exchange.gapless:
         return not len(candles) and sum(map(series.count, settled)) > QUIET
     return any(absent_windows(series, part, candles.time) for part in settled)
 
 
-def _settled(series: Series, window: Window, candles: Candles, answer: Asked) -> list[Window]:
-    end = closed_end(series, window, answer)
-    last = int(candles.time[-1]) + series.span * SECOND if len(candles) else window.start
+def _settled(
+    exchange: Exchange, series: Series, window: Window, candles: Candles, answer: Asked
+) -> list[Window]:
+    start, end = window.start, closed_end(series, window, answer)
+    if exchange.candles_depth is not None and len(answer.candles):
+        # only the newest are served: what is before them may have left while the page waited
+        served = [int(one.time[0]) for one in (answer.candles, candles) if len(one)]
+        start = max(start, min(served))
+    last = int(candles.time[-1]) + series.span * SECOND if len(candles) else start
     late = max(last, min(end, series.floor(answer.time - SETTLED)))
-    return [Window(window.start, late)] if late > window.start else []
+    return [Window(start, late)] if late > start else []

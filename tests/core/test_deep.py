@@ -166,6 +166,30 @@ def test_spans_share_the_trades_and_a_second_run_asks_for_nothing_old(store: Dat
     assert again.pages() == 0
 
 
+def test_what_has_left_the_newest_candles_before_their_page_was_asked_is_built_from_trades(
+    store: DataStore,
+) -> None:
+    """A queue, or a laptop that slept: ten hours pass between the plan and the page."""
+    trades = market("2025-05-01", "2025-06-10T12:00:20", 600)
+    late = 10 * 3_600 * SECOND
+
+    class Late(Newest):
+        def candles_request(self, instrument: Instrument, span: int, window: Window) -> Request:
+            client.now = NOW
+            return super().candles_request(instrument, span, window)
+
+    client = Client(NOW - late)
+    first, last = at("2025-06-01"), BTC_1H.floor(NOW - late)
+    exchange = Late(BTC=trades)
+    [outcome] = collector(store, exchange, client).collect(cells(BTC_1H, Window(first, last)))
+    assert outcome.error is None
+    assert store.gaps(BTC_1H, first, last) == []
+    whole = truth(trades, 3_600, last)
+    found = stored_candles(store, BTC_1H, Window(first, last))
+    assert found.close.tolist() == whole.close[-len(found) :].tolist()
+    assert len(found) == BTC_1H.count(Window(first, last))
+
+
 def test_weeks_are_built_from_days_in_the_same_run(store: DataStore) -> None:
     trades = market("2025-03-01", "2025-06-10T12:00:20", 1_000)
     outcomes = collect(store, Newest(BTC=trades), "2025-01-01", 14 * DAY, DAY)
