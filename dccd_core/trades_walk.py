@@ -52,8 +52,8 @@ class Walk:
 
     `reached`: before this time every trade is known; `stored`: before this one they are stored.
     `since` is what is asked next, `said` what came last: how many trades, and the newest of them.
-    `quiet` counts answers that nothing follows, `idle` pages without news; `failed` says why the
-    rest cannot be had.
+    `quiet` counts answers that end alike and that nothing follows, `idle` pages without news;
+    `failed` says why the rest cannot be had.
     """
 
     series: Series
@@ -82,9 +82,11 @@ class Walk:
             self.reached = self.window.end
             return True
         said = (len(trades), trades[-1].trade_id if trades else "")
-        same, self.said = said == self.said, said
+        same, same_end, self.said = said == self.said, said[1] == self.said[1], said
         if asked.page.next is None:
-            self.quiet = self.quiet + 1 if same else 1
+            self.quiet = self.quiet + 1 if same_end else 1
+            # the same question again would bring the same page, if that was cut short
+            self.since = asked.page.again or self.since
             return self._newest(asked)
         self.since, self.quiet = asked.page.next, 0
         self.idle = 0 if news and not same else self.idle + 1
@@ -99,9 +101,12 @@ class Walk:
 
     def _newest(self, asked: AskedTrades) -> bool:
         """Whether it is to be believed that there are no more trades."""
-        newest = min(self.window.end, asked.time - PUBLISHED)
+        published = asked.time - PUBLISHED
+        newest = min(self.window.end, published)
         quiet = min(LONGEST_QUIET, max(QUIET, _longest_pause(asked.page.trades)))
-        if newest - self.reached > quiet and self.quiet < AGREEMENTS:
+        # a page that is merely short says nothing, be its end ever so near to that of the walk
+        silent_until = newest if asked.page.again is None else published
+        if silent_until - self.reached > quiet and self.quiet < AGREEMENTS:
             return False
         self.reached = max(self.reached, newest)
         return True

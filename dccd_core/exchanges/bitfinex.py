@@ -270,9 +270,11 @@ class Bitfinex(Exchange, TradesHistory, Depth, Live):
         rows = decode(DEALS, answer.body)
         rows.sort(key=lambda row: (row.time, row.id))
         found = [_trade(row, None) for row in rows]
-        if len(rows) < self.trades_page:
-            return TradesPage(found, None)
+        if not found:
+            return TradesPage([], None)
         following = self.trades_request(instrument, found[-1].time)
+        if len(rows) < self.trades_page:
+            return TradesPage(found, None, following)
         if following.params == request.params:
             raise Rejected(
                 f"Bitfinex: {len(rows)} trades of {instrument.symbol} at {iso(found[-1].time)} "

@@ -285,7 +285,8 @@ class Kraken(Exchange, TradesHistory, Depth, Live):
             for price, amount, time, side, _, _, number in rows
         ]
         if len(rows) < self.trades_page:
-            return TradesPage(trades, None)
+            again = self.trades_request(instrument, trades[-1].time) if trades else None
+            return TradesPage(trades, None, again)
         since = int(request.params["since"])
         if last <= since:
             raise BadAnswer(f"Kraken: a page of trades since {since} that ends at {last}")

@@ -29,11 +29,14 @@ class Trade(NamedTuple):
 class TradesPage:
     """Trades of one answer, oldest first, and the request that continues; None at the newest.
 
-    A page may be empty and yet continue: its answer told where the trades begin.
+    A page may be empty and yet continue: its answer told where the trades begin. Where only its
+    length says that a page is the newest, `again` asks from its last trade on: it brings what
+    follows if the page was merely shorter than it used to be.
     """
 
     trades: list[Trade]
     next: Request | None
+    again: Request | None = None
 
 
 class OutOfReach(Rejected):

@@ -124,6 +124,60 @@ def test_the_running_day_stays_open_and_goes_on_where_it_ended(
     assert client.asked[0].path == "/trades", "neither the listing nor the list is asked again"
 
 
+class Short(Memory):
+    """Tells by the length of a page alone that it is the newest; `most` is what really comes."""
+
+    most = 100
+
+    def trades_request(self, instrument: Instrument, time: int) -> Request:
+        return Request("/trades", {"symbol": instrument.name, "since": str(time)})
+
+    def trades(self, answer: Answer, instrument: Instrument, request: Request) -> TradesPage:
+        since = int(request.params["since"])
+        later = [t for t in self.markets[instrument.name] if t.time >= since][: self.most]
+        onward = self.trades_request(instrument, later[-1].time) if later else None
+        full = len(later) >= self.trades_page
+        return self.breaks(
+            request, TradesPage(later, *((onward, None) if full else (None, onward)))
+        )
+
+
+@pytest.mark.parametrize("most", [60, 99])
+def test_pages_shorter_than_they_used_to_be_are_not_the_newest(
+    most: int, store: DataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exchange lowers its maximum: everything after the first page was confirmed empty."""
+    monkeypatch.setattr(Short, "most", most)
+    trades = [
+        t._replace(time=t.time + n) for n, t in enumerate(market("2025-05-30", "2025-06-10", 300))
+    ]
+    client = Client(NOW)
+    outcomes = collect(store, Short(BTC=trades), client=client)
+    assert [outcome.error for outcome in outcomes] == [None] * 7
+    assert stored(store) == truth(trades, WANTED)
+    assert client.pages() <= len(truth(trades, WANTED)) / (most - 1) + 2 * 8 + 4
+
+
+def test_a_page_that_is_cut_short_each_time_it_is_asked_for_is_gone_on_from(
+    store: DataStore,
+) -> None:
+    trades = [
+        t._replace(time=t.time + n) for n, t in enumerate(market("2025-05-30", "2025-06-10", 300))
+    ]
+    exchange = Short(BTC=trades)
+    spoilt = exchange.trades_request(Instrument(BTC.symbol, "BTC", True), WANTED.start)
+
+    def cut(request: Request, page: TradesPage) -> TradesPage:
+        if request != spoilt:
+            return page
+        onward = exchange.trades_request(Instrument(BTC.symbol, "BTC", True), page.trades[9].time)
+        return TradesPage(page.trades[:10], None, onward)
+
+    exchange.breaks = cut
+    collect(store, exchange)
+    assert stored(store) == truth(trades, WANTED)
+
+
 def test_what_was_before_the_first_trade_costs_nothing(store: DataStore) -> None:
     trades = market("2025-06-05", "2025-06-10", 600)
     client = Client(NOW)
