@@ -48,8 +48,6 @@ def fetch_page(
     Raises ExchangeError when they cannot be had, and BadAnswer when the exchange's answers
     contradict each other to the end.
     """
-    request = exchange.candles_request(instrument, series.span, window)
-
     earliest = window.start - exchange.limits.page * series.span * SECOND
 
     def read(answer: Answer) -> Asked:
@@ -62,20 +60,26 @@ def fetch_page(
             )
         return asked
 
-    answer = ask(request, read)
+    def question(wanted: Window) -> Asked:
+        return ask(exchange.candles_request(instrument, series.span, wanted), read)
+
+    answer = question(window)
     known = inside(answer.candles, Window(window.start, closed_end(series, window, answer)))
     agreements, asks = 0, 1
-    while agreements < AGREEMENTS and _doubtful(exchange, series, window, known, answer):
+    while agreements < AGREEMENTS and (absent := _absent(exchange, series, window, known, answer)):
         if asks == ASKS:
             raise BadAnswer(
-                f"{exchange.title}: {ASKS} answers about {window} contradict each other"
+                f"{exchange.title}: {ASKS} answers about {window} contradict each other: "
+                f"each has other candles"
             )
-        answer = ask(request, read)
+        # Not the same page again: it may merely be shorter than it used to be, cut at one end.
+        edge = absent[0] if absent[0].start == window.start else absent[-1]
+        wanted = edge if agreements == 1 else max(absent, key=series.count)
+        answer = question(wanted)
         asks += 1
-        again = inside(answer.candles, Window(window.start, closed_end(series, window, answer)))
-        both = join(known, again)
-        agreements = agreements + 1 if len(both) == len(known) == len(again) else 0
-        known = both
+        again = inside(answer.candles, Window(wanted.start, closed_end(series, wanted, answer)))
+        agreements = 0 if len(again) else agreements + 1
+        known = join(known, again)
     return Page(known, _settled(exchange, series, window, known, answer), asks)
 
 
@@ -149,17 +153,18 @@ def join(one: Candles, two: Candles) -> Candles:
     return pick(both, first)
 
 
-def _doubtful(
+def _absent(
     exchange: Exchange, series: Series, window: Window, candles: Candles, answer: Asked
-) -> bool:
-    """Whether candles are absent, for longer than publishing takes, that should be there.
+) -> list[Window]:
+    """Where candles are absent, for longer than publishing takes, that should be there.
 
     Where intervals without trades are omitted, only a long stretch of nothing is doubtful.
     """
     settled = _settled(exchange, series, window, candles, answer)
     if not exchange.gapless:
-        return not len(candles) and sum(map(series.count, settled)) > QUIET
-    return any(absent_windows(series, part, candles.time) for part in settled)
+        doubtful = not len(candles) and sum(map(series.count, settled)) > QUIET
+        return settled if doubtful else []
+    return [gap for part in settled for gap in absent_windows(series, part, candles.time)]
 
 
 def _settled(

@@ -121,10 +121,35 @@ def test_a_hole_that_was_a_mistake_is_filled_by_the_next_answer() -> None:
 
 
 def test_answers_with_different_holes_are_joined_and_agreement_begins_again() -> None:
-    script = Script([0, 1, 2], [3, 4], [0, 1, 2], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
+    script = Script([0, 1, 2], [4], [3], [0, 1, 2], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
     page = fetch(script)
     assert hours(page) == [0, 1, 2, 3, 4]
     assert script.asks == 3 + AGREEMENTS
+
+
+class Capped:
+    """Answers what is asked for, of the hours that there are, but at most so many of them."""
+
+    def __init__(self, there: list[int], most: int, newest: bool) -> None:
+        self.there, self.most, self.newest, self.asks = there, most, newest, 0
+
+    def __call__(self, request: Request, parse: Callable[[Answer], Asked]) -> Asked:
+        self.asks += 1
+        first = (int(request.params["startTime"]) * 1_000 - START) // HOUR
+        inside = [n for n in self.there if first <= n < first + int(request.params["limit"])]
+        some = inside[-self.most :] if self.newest else inside[: self.most]
+        return parse(Answer(200, {}, json.dumps([row(n) for n in some]).encode(), LATER))
+
+
+@pytest.mark.parametrize("newest", [False, True], ids=["oldest first", "newest first"])
+def test_a_page_that_is_shorter_than_it_used_to_be_is_no_hole(newest: bool) -> None:
+    """An exchange lowers its maximum: the same page again would be as short."""
+    script = Capped(list(range(6)), 2, newest)
+    page = fetch_page(script, Paged(1_000), NAMED, BTC_1H, WHOLE)
+    assert (hours(page), page.covered, page.asks) == (list(range(6)), [WHOLE], 3)
+    script = Capped([0, 1, 4, 5], 3, newest)
+    page = fetch_page(script, Paged(1_000), NAMED, BTC_1H, WHOLE)
+    assert hours(page) == [0, 1, 4, 5]
 
 
 def test_promise_2_an_empty_page_in_error_is_never_an_answer_by_itself() -> None:
@@ -133,9 +158,9 @@ def test_promise_2_an_empty_page_in_error_is_never_an_answer_by_itself() -> None
 
 
 def test_answers_that_never_agree_are_an_error_that_names_the_window() -> None:
-    script = Script(*[[n % 2] for n in range(ASKS + 3)])
+    script = Script(*[[n] for n in range(ASKS + 3)])
     with pytest.raises(BadAnswer, match=rf"{ASKS} answers about .* contradict each other"):
-        fetch(script)
+        fetch(script, Window(START, START + 30 * HOUR))
     assert script.asks == ASKS
 
 
