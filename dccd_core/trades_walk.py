@@ -73,6 +73,8 @@ class Walk:
 
     def advance(self, asked: AskedTrades) -> bool:
         """Take a page; whether the walk has come to its end. BadAnswer if it does not go on."""
+        if asked.page.served is not None and asked.page.served > self.reached:
+            self._skip(min(asked.page.served, self.window.end))
         trades, before = asked.page.trades, self.reached
         news = [t for t in trades if t.time >= self.window.start and t.trade_id not in self.rows]
         self.rows.update((t.trade_id, t) for t in news if t.time < self.window.end)
@@ -110,6 +112,15 @@ class Walk:
             return False
         self.reached = max(self.reached, newest)
         return True
+
+    def _skip(self, served: int) -> None:
+        """Leave uncovered what the exchange does not serve any more, and say so."""
+        gone = Window(self.reached, served)
+        for day in self.days:
+            day.failed += [
+                (part, "these trades are not served any more") for part in clip([day.window], gone)
+            ]
+        self.reached = self.stored = served
 
     def fail(self, reason: str) -> None:
         """Note why the rest of the stretch cannot be had."""

@@ -296,7 +296,8 @@ class Okx(Exchange, TradesHistory, Depth, Live):
         The newest are asked for at the end: that nothing came may also be a hole in the ids."""
         rows = sorted(decode(TRADES, answer.body).data, key=lambda row: row.trade_id)
         if request.params["type"] == "2":
-            return TradesPage([], _beginning(rows, instrument, request, answer.time // 1_000))
+            onward = _beginning(rows, instrument, request, answer.time // 1_000)
+            return TradesPage([], onward, served=_oldest(rows, request, onward))
         end = int(request.params["after"]) if "after" in request.params else 0
         first, known = end - TRADES_PAGE, 0
         if isinstance(request, Walk):
@@ -423,6 +424,15 @@ def _beginning(
         return _walk(instrument, known) if known else None
     question = _by_time(instrument, (low + high + 1) // 2)
     return Walk(HISTORY_TRADES, question, known=known, low=low, high=high)
+
+
+def _oldest(rows: list[PastTrade], request: Request, onward: Request | None) -> int | None:
+    """When the oldest trade was made that is served, if this answer ends the search for it and it
+    is not the market's first."""
+    if not (isinstance(request, Walk) and isinstance(onward, Walk) and onward.first > 1):
+        return None
+    older = [row.ts for row in rows if row.ts < int(request.params["after"])]
+    return min(older, default=request.high) * 1_000
 
 
 def _trades(rows: list[PastTrade], market: Instrument, received: int | None) -> list[Trade]:

@@ -31,12 +31,14 @@ class TradesPage:
 
     A page may be empty and yet continue: its answer told where the trades begin. Where only its
     length says that a page is the newest, `again` asks from its last trade on: it brings what
-    follows if the page was merely shorter than it used to be.
+    follows if the page was merely shorter than it used to be. `served` is from when on trades are
+    served, where older ones are seen to be gone.
     """
 
     trades: list[Trade]
     next: Request | None
     again: Request | None = None
+    served: int | None = None
 
 
 class OutOfReach(Rejected):

@@ -124,6 +124,27 @@ def test_the_running_day_stays_open_and_goes_on_where_it_ended(
     assert client.asked[0].path == "/trades", "neither the listing nor the list is asked again"
 
 
+def test_what_the_exchange_does_not_serve_any_more_stays_missing_and_is_told(
+    store: DataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Memory, "reach", 89 * DAY)
+    trades = market("2025-05-30", "2025-06-10", 300)
+    exchange = Memory(BTC=trades)
+    served = next(t.time for t in trades if t.time > at("2025-06-04T10:00"))
+
+    def gone(request: Request, page: TradesPage) -> TradesPage:
+        kept = [trade for trade in page.trades if trade.time >= served]
+        return TradesPage(kept, page.next, served=served)
+
+    exchange.breaks = gone
+    outcomes = collect(store, exchange)
+    told = [outcome.error for outcome in outcomes if outcome.error]
+    assert len(told) == 4
+    assert all("not served any more" in text for text in told)
+    assert store.missing_windows(BTC, WANTED) == [Window(WANTED.start, served)]
+    assert stored(store) == truth(trades, Window(served, WANTED.end))
+
+
 class Short(Memory):
     """Tells by the length of a page alone that it is the newest; `most` is what really comes."""
 

@@ -113,3 +113,18 @@ def test_a_walk_goes_on_from_the_last_stored_trade_and_repeats_it() -> None:
 def test_the_reach_is_what_is_documented() -> None:
     assert OKX.reach == 89 * DAY
     assert OKX.trades_request(SPOT, 5 * SECOND).params["after"] == "5000"
+
+
+@pytest.mark.parametrize("first", [1, 5_000])
+def test_it_is_told_from_when_on_trades_are_served(first: int) -> None:
+    """That the oldest one has a number above 1 is the only sign that older ones are gone."""
+    model = Model(every(600, 300, first))
+    request: Request | None = OKX.trades_request(SPOT, (START - DAY * 1_000) * 1_000)
+    told = []
+    while request is not None:
+        page = OKX.trades(model.answer(request), SPOT, request)
+        told += [] if page.served is None else [page.served]
+        request = page.next
+    assert told == ([] if first == 1 else [START * 1_000])
+    request = OKX.trades_request(SPOT, (START + 1_000) * 1_000)
+    assert OKX.trades(model.answer(request), SPOT, request).served is None
