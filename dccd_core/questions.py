@@ -66,9 +66,6 @@ class Questions:
 
         Once an exchange has refused a series or this address, that answer is given again at once.
         """
-        refused = self._refused.get(None) or self._refused.get(series)
-        if refused:
-            raise refused
         with self._watch(series):
             return self._page(series, window)
 
@@ -124,7 +121,11 @@ class Questions:
 
     @contextmanager
     def _watch(self, series: Series) -> Iterator[None]:
-        """Remember a refusal: of the series, or of everything if the whole address is refused."""
+        """Remember a refusal: of the series, or of everything if the whole address is refused.
+        One that is known is raised at once."""
+        refused = self._refused.get(None) or self._refused.get(series)
+        if refused:
+            raise refused
         try:
             yield
         except (Banned, Blocked, UnknownSymbol) as error:

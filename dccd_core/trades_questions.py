@@ -53,9 +53,6 @@ class TradesQuestions(Questions):
 
         Once an exchange has refused a series or this address, that answer is given again at once.
         """
-        refused = self._refused.get(None) or self._refused.get(series)
-        if refused:
-            raise refused
         with self._watch(series):
             instrument = self.instrument(series)
             request = self._request(instrument, since)

@@ -29,7 +29,9 @@ from helpers import (
 )
 
 from dccd_core import history
+from dccd_core.exchanges.base import Instrument
 from dccd_core.history import Outcome, Progress
+from dccd_core.instruments import Instruments
 from dccd_core.intervals import union
 from dccd_core.models import SECOND, Series, Symbol, Window, microseconds, moment
 from dccd_core.plan import cells
@@ -206,6 +208,19 @@ def test_an_address_that_is_refused_is_not_asked_again_and_again(
     assert union(failed_windows(outcomes))[0].end == WANTED.end
     assert all(f"HTTP {status}" in str(outcome.error) for outcome in outcomes)
     assert store.load(BTC_1H).equals(before)
+
+
+def test_an_address_that_is_refused_is_not_asked_when_each_of_its_series_begins(
+    box: Sandbox, store: DataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Instrument(BTC_1H.symbol, "BTCUSDT", trading=True)
+    monkeypatch.setattr(Instruments, "find", lambda *_: found)
+    wanted = window("2024-01-01", "2024-01-02")
+    todo = [replace(BTC_1H, symbol=Symbol(f"N{number}", "USDT")) for number in range(40)]
+    with Refusing(403) as refusing, collecting(refusing.url, store.root) as collector:
+        outcomes = list(collector.collect([cell for one in todo for cell in cells(one, wanted)]))
+        assert refusing.asked <= history.THREADS
+    assert all("HTTP 403" in str(outcome.error) for outcome in outcomes)
 
 
 class Refusing:
