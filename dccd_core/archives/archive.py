@@ -271,6 +271,8 @@ class Archive:
             for lines in read_lines(text, self._source.layout(series)):
                 if self._stop.is_set():
                     raise Cancelled("cancelled")
+                if trades and (times := self._source.times(lines)) is not None:
+                    parts.see(times)
                 yield from parts.add(self._source.rows(lines, series, instrument, file))
             yield from parts.finish()
 

@@ -6,10 +6,12 @@ A source is pure, as an exchange file is: it names files and says how their colu
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dccd_core.exchanges.base import Instrument
 from dccd_core.models import Series, Window
@@ -51,13 +53,15 @@ class Layout:
     `columns` are all names in the order of the file, `types` those that are used, with what they
     are read as. `header`: True if the first line names the columns: its own order then counts, and
     it must have those that are used; False if there is none; None if both occur: a first line that
-    begins with a letter is then passed over. `blank` are those that may be empty.
+    begins with a letter is then passed over. `blank` are those that may be empty, `later` those
+    that the headers of older files do not have.
     """
 
     columns: Sequence[str]
     types: Mapping[str, pa.DataType]
     header: bool | None
     blank: frozenset[str] = frozenset()
+    later: Mapping[str, pa.DataType] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,11 @@ class Source(ABC):
     @abstractmethod
     def layout(self, series: Series) -> Layout:
         """How the files of a series are read."""
+
+    def times(self, lines: pa.Table) -> NDArray[np.int64] | None:
+        """When the trades of all lines were made, where a file holds those of other markets as
+        well: they tell whether it is whole."""
+        return None
 
     @abstractmethod
     def rows(

@@ -6,8 +6,10 @@ One file a day of UTC with the trades of all markets, about six hours after its 
 
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from dccd_core.archives.base import ArchiveError, ArchiveFile, Layout, Source
 from dccd_core.archives.calendar import days, first_of
@@ -30,7 +32,8 @@ LAYOUT = Layout(
         "homeNotional": pa.float64(),
     },
     header=True,
-    blank=frozenset({"price", "homeNotional"}),  # of markets that are no contracts
+    blank=frozenset({"price", "homeNotional", "trdType"}),  # of markets that are no contracts
+    later={"trdType": pa.string()},
 )
 
 
@@ -57,18 +60,24 @@ class BitmexTrades(Source):
         """The header says where the columns are."""
         return LAYOUT
 
+    def times(self, lines: pa.Table) -> NDArray[np.int64]:
+        """Those of all markets: of a quiet one alone nobody can tell whether a day was cut."""
+        text = pc.binary_replace_slice(lines.column("timestamp"), _DAY_ENDS, _DAY_ENDS + 1, "T")
+        try:
+            return integers(text.cast(pa.timestamp("ns"))) // 1_000
+        except pa.ArrowInvalid as error:
+            raise ArchiveError(f"a time that cannot be read: {error}") from error
+
     def rows(
         self, lines: pa.Table, series: Series, instrument: Instrument, file: ArchiveFile
     ) -> pa.Table:
-        """The market's own lines; homeNotional is the amount in base units."""
+        """The market's own lines, those that REST and streams have too; homeNotional is the amount
+        in base units."""
         lines = lines.filter(pc.equal(lines.column("symbol"), word(instrument.name)))
+        if "trdType" in lines.column_names:
+            lines = lines.filter(pc.equal(lines.column("trdType"), word("Regular")))
         if lines.column("price").null_count or lines.column("homeNotional").null_count:
             raise ArchiveError(f"a trade of {instrument.name} without its price or its amount")
-        text = pc.binary_replace_slice(lines.column("timestamp"), _DAY_ENDS, _DAY_ENDS + 1, "T")
-        try:
-            nano = integers(text.cast(pa.timestamp("ns")))
-        except pa.ArrowInvalid as error:
-            raise ArchiveError(f"a time that cannot be read: {error}") from error
-        times = nano // 1_000
         amount, ids = lines.column("homeNotional"), lines.column("trdMatchID")
-        return trade_rows(times, ids, lines.column("price"), amount, bought(lines.column("side")))
+        buy = bought(lines.column("side"))
+        return trade_rows(self.times(lines), ids, lines.column("price"), amount, buy)

@@ -25,14 +25,16 @@ def read_lines(text: Text, layout: Layout) -> Iterator[pa.Table]:
         text.put_back(first)
     if absent := [name for name in layout.types if name not in names]:
         raise ArchiveError(f"its header has no {', '.join(absent)}: it begins with {quoted(first)}")
+    used = {**layout.types, **layout.later}
+    types = {name: kind for name, kind in used.items() if name in names}
     try:
         reader = csv.open_csv(
             text,
             csv.ReadOptions(column_names=names, block_size=BLOCK, use_threads=False),
             csv.ParseOptions(quote_char=False),
             csv.ConvertOptions(
-                column_types=dict(layout.types),
-                include_columns=list(layout.types),
+                column_types=types,
+                include_columns=list(types),
                 null_values=[""],
                 true_values=["True", "true"],
                 false_values=["False", "false"],

@@ -52,8 +52,14 @@ class Parts:
         self._done: set[str] = set()
         self._ids, self._rhythm = Ids(), Rhythm()
         self._holes: list[Window] = []
-        self._begun = False
+        self._begun = self._seen = False
         self._last: pa.Table | None = None
+
+    def see(self, times: NDArray[np.int64]) -> None:
+        """Some more trades, those of other markets in the file too, which then tell of its ends."""
+        self._seen = True
+        if len(times):
+            self._rhythm.see(times)
 
     def add(self, rows: pa.Table) -> Iterator[Part]:
         """Some more rows; the periods that end before them."""
@@ -65,7 +71,7 @@ class Parts:
         if self._fill_empty:
             rows = self._filled(rows)
         times = table_times(rows)
-        if self._trades:
+        if self._trades and not self._seen:
             self._rhythm.see(times)
         earliest = int(times.min())
         for wanted in self._wanted:
@@ -124,6 +130,8 @@ class Parts:
 
     def _is_believed(self, edge: Window) -> bool:
         """Whether nothing was traded at an end of the file, as far as the file itself tells."""
+        if self._seam is None and self._rhythm.seen is None:
+            return False  # a file without any line is no answer
         beyond = self._seam is None or self._seam.may_believe(edge)
         return beyond and self._rhythm.is_usual(edge)
 

@@ -205,7 +205,7 @@ BYBIT_DAY = window("2026-04-02", "2026-04-03")
         (1_200, SEVEN, True),
         (3_600, window("2026-04-02T21:00", "2026-04-03"), False),
         (30_000, SEVEN, False),
-        (1, window("2026-04-02", "2026-04-03"), False),
+        (1, window("2026-04-02", "2026-04-03"), True),
     ],
 )
 @pytest.mark.parametrize("newest_first", [False, True])

@@ -202,12 +202,12 @@ def test_bybit_lines_that_cannot_be_right(tmp_path: Path, old: str, new: str, re
     assert reason in refused[0].reason
 
 
-def test_a_day_without_a_trade_is_covered(tmp_path: Path) -> None:
+def test_a_file_without_a_trade_is_no_answer(tmp_path: Path) -> None:
     files = {BYBIT_PATH.format("2026-09-01"): gzipped(f"{HEAD}\n")}
     day = window("2026-09-01", "2026-09-02")
     parts, refused = fetched(BYBIT, LINEAR, tmp_path, files, day)
     assert refused == []
-    assert [(part.rows.num_rows, part.covered) for part in parts] == [(0, [day])]
+    assert parts == []
 
 
 def test_what_was_not_asked_for_is_left_out(tmp_path: Path) -> None:
@@ -336,6 +336,36 @@ def test_bitmex_without_a_trade_of_its_market(tmp_path: Path) -> None:
     parts, refused = fetched(BITMEX, market, tmp_path, files, window("2018-12-05", "2018-12-06"))
     assert refused == []
     assert [part.rows.num_rows for part in parts] == [0]
+
+
+def test_bitmex_takes_the_trades_that_rest_has_where_the_file_tells_their_kind(
+    tmp_path: Path,
+) -> None:
+    head, *lines = BITMEX_TEXT.splitlines()
+    kinds = ["Regular", "Regular", "Settlement"]
+    text = "\n".join([f"{head},trdType", *map(",".join, zip(lines, kinds, strict=True)), ""])
+    files = {"data/trade/20181205.csv.gz": gzipped(text)}
+    parts, refused = fetched(BITMEX, XBT, tmp_path, files, window("2018-12-05", "2018-12-06"))
+    assert refused == []
+    assert [row[1] for row in rows_of(parts)] == ["1d00"]
+
+
+@pytest.mark.parametrize("hours", [7, 24])
+def test_bitmex_the_lines_of_all_markets_tell_where_a_file_is_cut(
+    hours: int, tmp_path: Path
+) -> None:
+    """Of one market with a trade a day nobody could tell."""
+    others = "".join(
+        f"2018-12-05D{n // 60:02}:{n % 60:02}:59.000000000,ADAZ18,Sell,1,9e-06,x,{n},1,1,1\n"
+        for n in range(hours * 60)
+    )
+    one = "2018-12-05D06:00:00.000000000,XBTUSD,Sell,11,3911.5,x,1d00,10494,0.00281222,11\n"
+    files = {"data/trade/20181205.csv.gz": gzipped(f"{HEAD}\n{others}{one}")}
+    day = window("2018-12-05", "2018-12-06")
+    parts, refused = fetched(BITMEX, XBT, tmp_path, files, day)
+    assert (refused, len(rows_of(parts))) == ([], 1)
+    end = day.end if hours == 24 else at("2018-12-05T06:59:59") + 1
+    assert [part.covered for part in parts] == [[Window(day.start, end)]]
 
 
 def test_bitmex_times_that_cannot_be_read(tmp_path: Path) -> None:
