@@ -12,7 +12,7 @@ from dccd_core.history import Outcome, joined, note_of
 from dccd_core.intervals import clip, subtract, union
 from dccd_core.lineage import source_of
 from dccd_core.models import SECOND, Series, Window, span_label
-from dccd_core.pages import SETTLED
+from dccd_core.pages import settles
 from dccd_core.plan import Cell, Plan, with_overlap
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
@@ -108,7 +108,7 @@ class Deriver:
         except (SchemaError, UnreadableError) as error:
             stored.failed.append((cell.window, str(error)))
             return
-        late = _now() - SETTLED - source.span * SECOND
+        late = _now() - settles(load(series.exchange)) - source.span * SECOND
         for gap in clip(lacking, Window(0, late)):
             stored.failed.append((gap, f"candles of {source} are missing"))
 

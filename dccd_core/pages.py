@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dccd_core.exchanges.base import Answer, BadAnswer, Candles, Exchange, Instrument, Request
-from dccd_core.models import SECOND, Series, Window, iso
+from dccd_core.models import DAY, SECOND, Series, Window, iso
 from dccd_core.store.gaps import absent_windows
 
 # An exchange that serves every interval does not have a hole until it has said so this often:
@@ -16,8 +16,9 @@ from dccd_core.store.gaps import absent_windows
 AGREEMENTS = 3
 ASKS = 12
 QUIET = 20
-# The newest candles may be published late; only then is their absence an answer.
-SETTLED = 600 * SECOND
+# The newest candles may be published late; only then is their absence an answer. Where an exchange
+# serves every interval, it may also be behind for hours, and gives the same answer all the while.
+SETTLED, BEHIND = 600 * SECOND, DAY * SECOND
 EARLIEST = 1_230_768_000 * SECOND  # 2009: before it there was no market
 
 Ask = Callable[[Request, Callable[[Answer], "Asked"]], "Asked"]
@@ -105,6 +106,11 @@ def closed_end(series: Series, window: Window, answer: Asked) -> int:
     return max(window.start, min(window.end, series.floor(answer.time)))
 
 
+def settles(exchange: Exchange) -> int:
+    """How long after its close the absence of a candle is an answer, if there are no later ones."""
+    return BEHIND if exchange.gapless else SETTLED
+
+
 def no_candles() -> Candles:
     """No candles at all."""
     none = np.empty(0)
@@ -176,5 +182,5 @@ def _settled(
         served = [int(one.time[0]) for one in (answer.candles, candles) if len(one)]
         start = max(start, min(served))
     last = int(candles.time[-1]) + series.span * SECOND if len(candles) else start
-    late = max(last, min(end, series.floor(answer.time - SETTLED)))
+    late = max(last, min(end, series.floor(answer.time - settles(exchange))))
     return [Window(start, late)] if late > start else []

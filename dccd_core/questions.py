@@ -18,7 +18,7 @@ from dccd_core.exchanges.base import (
 )
 from dccd_core.instruments import Instruments
 from dccd_core.models import Series, Window
-from dccd_core.pages import SETTLED, Page, fetch_page, no_candles, read_candles
+from dccd_core.pages import Page, fetch_page, no_candles, read_candles, settles
 from dccd_core.rest import RestClient, Retries
 from dccd_core.store.datastore import DataStore
 
@@ -74,8 +74,9 @@ class Questions:
         newest = self._newest.get(series)
         if newest is not None and window.start > newest:
             # the market has ended: it is not asked page by page what is after its last candle
-            end = min(window.end, series.floor(_now() - SETTLED))
-            return Page(no_candles(), [Window(window.start, end)], 0)
+            end = min(window.end, series.floor(_now() - settles(self._exchange)))
+            covered = [Window(window.start, end)] if window.start < end else []
+            return Page(no_candles(), covered, 0)
         page = fetch_page(self._asker(series), self._exchange, instrument, series, window)
         if page.covered and not len(page.candles) and newest is None:
             self._newest[series] = self._agreed(series, lambda: self._last(series, instrument))

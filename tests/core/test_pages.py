@@ -99,11 +99,27 @@ def test_a_late_newest_candle_is_not_taken_for_absent() -> None:
     assert script.asks == 1
 
 
-def test_a_candle_that_is_absent_long_after_its_close_is_confirmed_by_asking_again() -> None:
-    script = Script([0, 1], now=START + 4 * HOUR)
+@pytest.mark.parametrize("later", [1, 23])
+def test_an_exchange_that_is_behind_is_not_believed_for_a_day(later: int) -> None:
+    """It gives the same answer all the while: the next run asks again, and this one only once."""
+    script = Script([0, 1], now=START + (3 + later) * HOUR)
     page = fetch(script)
     assert hours(page) == [0, 1]
-    assert page.covered == [Window(START, START + 3 * HOUR)], "the last one may still be late"
+    assert (page.covered, script.asks) == ([Window(START, START + 2 * HOUR)], 1)
+
+
+def test_a_candle_that_is_absent_a_day_after_its_close_is_confirmed_by_asking_again() -> None:
+    script = Script([0, 1], now=START + (24 + 3) * HOUR)
+    page = fetch(script)
+    assert hours(page) == [0, 1]
+    assert page.covered == [Window(START, START + 3 * HOUR)], "the last ones may still come"
+    assert script.asks == 1 + AGREEMENTS
+
+
+def test_a_hole_with_later_candles_after_it_is_settled_at_once() -> None:
+    script = Script([0, 3], now=START + 4 * HOUR)
+    page = fetch(script)
+    assert (hours(page), page.covered) == ([0, 3], [Window(START, START + 4 * HOUR)])
     assert script.asks == 1 + AGREEMENTS
 
 
