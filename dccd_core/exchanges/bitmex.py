@@ -272,10 +272,8 @@ class Bitmex(Exchange, TradesHistory, Depth, Live):
         if any(one.timestamp > two.timestamp for one, two in pairwise(rows)):
             raise BadAnswer("BitMEX: trades that are not in order of their times")
         trades = [_trade(row, None) for row in rows if row.trd_type == "Regular"]
-        following, again = _next_trades(rows, request), None
-        if rows and following is None:
-            again = self.trades_request(instrument, microseconds(rows[-1].timestamp))
-        return TradesPage(trades, following, again)
+        again = self.trades_request(instrument, microseconds(rows[-1].timestamp)) if rows else None
+        return TradesPage(trades, _next_trades(rows, request), again)
 
     def book_request(self, instrument: Instrument, depth: int) -> Request:
         """Rejected for a quanto contract. A depth of 0 is all levels."""
