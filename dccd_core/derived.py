@@ -13,7 +13,7 @@ from dccd_core.intervals import clip, subtract, union
 from dccd_core.lineage import source_of
 from dccd_core.models import SECOND, Series, Window, span_label
 from dccd_core.pages import settles
-from dccd_core.plan import Cell, Plan, with_overlap
+from dccd_core.plan import REREAD, Cell, Plan, with_overlap
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.period import Merged
@@ -73,8 +73,8 @@ class Deriver:
             stored = Stored()
             if plan.problem:
                 stored.failed.append((plan.cell.window, plan.problem))
-            elif plan.missing:
-                self._build(plan, stored)
+            elif holes := [*plan.missing, *self._revisable(plan.cell)]:
+                self._build(plan.cell, holes, stored)
             yield Outcome(
                 cell=plan.cell,
                 merged=stored.merged,
@@ -86,11 +86,24 @@ class Deriver:
                 note=note_of(plan),
             )
 
-    def _build(self, plan: Plan, stored: Stored) -> None:
-        cell, series = plan.cell, plan.cell.series
-        source = derived_from(series)
-        holes = (with_overlap(series, hole) for hole in plan.missing)
-        wanted = clip(union(holes), series.grid(cell.window))
+    def _revisable(self, cell: Cell) -> list[Window]:
+        """What is built of the newest candles of the source: these are asked for again, and may
+        have been revised after a candle here was built."""
+        series, source = cell.series, derived_from(cell.series)
+        reach = REREAD * source.span * SECOND
+        end = _now() - series.span * SECOND - 2 * reach
+        if cell.window.end < end:
+            return []
+        try:
+            newest = max((w.end for w in self._store.covered(source, cell.window)), default=0)
+        except SchemaError:
+            return []  # what reads it says so
+        window = Window(series.floor(newest - reach), series.floor(newest))
+        return [window] if newest >= end and window.start < window.end else []
+
+    def _build(self, cell: Cell, holes: Sequence[Window], stored: Stored) -> None:
+        series, source = cell.series, derived_from(cell.series)
+        wanted = clip(union(with_overlap(series, hole) for hole in holes), series.grid(cell.window))
         try:
             lacking = [
                 gap
