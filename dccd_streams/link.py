@@ -100,9 +100,10 @@ class Link:
         self.renew_at = now + min(wait, self.timing.backoff_most)
 
     def lacks_book(self, now: float) -> bool:
-        """Whether what its book begins with should have come by now."""
-        begun = self.book is None or self.book.valid
-        if begun or self.fetching or self.renew_at is not None or not self.live:
+        """Whether what its book begins with should have come by now, since changes do come; where
+        nothing does, it is silent."""
+        begun, mute = self.book is None or self.book.valid, self.tries > 0
+        if begun or mute or self.fetching or self.renew_at is not None or not self.live:
             self.bookless = None
             return False
         self.bookless = self.bookless or now
