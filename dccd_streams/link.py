@@ -15,7 +15,7 @@ from dccd_streams.timing import Timing
 @dataclass(slots=True, eq=False)
 class Link:
     """Times are of the monotonic clock; `asked` None: not subscribed yet. `began` is when it was
-    asked for the first of its `tries`.
+    asked for the first of its `tries`, `renewed` when it was given up and asked for anew.
 
     `renewals` counts how often it was subscribed anew because it was silent. `probing`: REST is
     being asked whether the market is just quiet. `patience` grows with each time that it was.
@@ -29,6 +29,7 @@ class Link:
     timing: Timing
     book: OrderBook | None = None
     asked: float | None = None
+    renewed: float | None = None
     began: float = 0.0
     tries: int = 0
     live: bool = False
@@ -52,6 +53,19 @@ class Link:
             self.began = self.asked
         self.tries += 1
         self.stalled = self.probing = False
+
+    def renew(self) -> None:
+        """It is given up, and asked for anew."""
+        self.renewed = time.monotonic()
+        if self.book is not None:
+            self.book.invalidate()
+
+    def is_over(self, now: float) -> bool:
+        """Whether trades that come may be those of the subscription that was given up: between its
+        end and the new one some are missing."""
+        trades = self.feed.subscription.channel is Channel.TRADES
+        waits = self.renewed is not None and now - self.renewed <= self.timing.acknowledge
+        return trades and waits
 
     def heard(self, now: float) -> None:
         """Data came: that is as good as an acknowledgement."""

@@ -92,8 +92,7 @@ class Links:
         log.warning("%s: %s: %s; subscribing anew", self._connection.name, link.feed.name, why)
         link.live = link.fetching = False
         link.feed.closed(link, why)
-        if link.book is not None:
-            link.book.invalidate()
+        link.renew()
         self._pacing.put(self._session.unsubscribe([link.feed.subscription]))
         self._subscribe([link])
 
@@ -142,13 +141,15 @@ class Links:
     def _heard(self, link: Link | None, now: float) -> Link | None:
         if link:
             link.heard(now)
-            self._open(link)
+            if not link.is_over(now):
+                self._open(link)
         return link
 
     def _accepted(self, subscription: Subscription) -> None:
         link = self._links.get(subscription)
         if link is not None:
             self._alone.discard(subscription)
+            link.renewed = None
             self._open(link)
 
     def _open(self, link: Link) -> None:

@@ -128,7 +128,8 @@ class TradeFeed(Feed):
                 # what could not be read may be newer than what came with it
                 self._doubtful = False
             elif not self._coverage.open:
-                self._anchor(newest, news)
+                if link in self.links:
+                    self._anchor(newest, news)
             elif self.contiguous:
                 self._check_ids(news)
             self.written.store(news)

@@ -1,5 +1,6 @@
 """What a feed of trades asks to be fetched and calls whole, where it breaks or series join."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -271,3 +272,22 @@ def test_of_a_burst_at_the_end_of_a_hole_all_is_fetched(tmp_path: Path) -> None:
     stored = store.load(series)["trade_id"].to_list()
     assert sorted(stored) == sorted(one.trade_id for one in [*past, trade(11)])
     assert store.covered(series) == [Window(START, START + 11 * SECOND)]
+
+
+def test_late_trades_of_a_subscription_that_was_given_up_begin_nothing(tmp_path: Path) -> None:
+    made = Joining(tmp_path)
+    feed, link = made.feed, made.link
+    feed.closed(link, "no data")
+    link.renew()
+    assert link.is_over(time.monotonic())
+    assert not link.is_over(time.monotonic() + Timing().acknowledge + 1), "it may never answer"
+    made.take(20)
+    assert made.holes == []
+    assert made.covered(TRADES) == [at(0, 14)]
+    made.live()
+    made.take(30)
+    [hole] = made.holes
+    assert hole == Hole(START + 14 * SECOND, START + 30 * SECOND + 1, "no data", "id-30")
+    assert made.covered(TRADES) == [at(0, 14)]
+    made.journal.close()
+    assert made.store.load(TRADES)["trade_id"].to_list()[-2:] == ["id-20", "id-30"]
