@@ -269,6 +269,15 @@ def test_a_path_that_dagster_takes_for_a_pattern_is_refused(project: Project) ->
     assert "Dagster takes a path with [ ] * or ? for a pattern" in done.stderr
 
 
+@pytest.fixture
+def no_nohup() -> Iterator[None]:
+    """A program under nohup is to ignore hangups, also where the tests run under it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("no_nohup")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_backfill_and_keeps_what_is_stored(
     project: Project, box: Sandbox, number: signal.Signals
