@@ -286,7 +286,8 @@ def test_a_signal_ends_a_backfill_and_keeps_what_is_stored(
     project.write("pairs: [BTC/USDT, ETH/USDT], span: 1d, start: 2024-12-01")
     box.set_faults(spoil("slow", "ETHUSDT", "2025-01-01", seconds=600))
     with project.start("backfill", "--end", "2025-01-11") as process:
-        while process.poll() is None and project.store.existing_periods(BTC) != ["2024", "2025"]:
+        periods, stored = project.store.existing_periods, (["2024", "2025"], ["2024"])
+        while process.poll() is None and (periods(BTC), periods(ETH)) != stored:
             time.sleep(0.1)
         process.send_signal(number)
         _, err = process.communicate(timeout=20)  # the request alone would take 60
