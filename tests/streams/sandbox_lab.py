@@ -39,6 +39,8 @@ was sent, so that a row may lack what happened since the message before it."""
 UNDATED = {"bitfinex"}
 """Whose books have no time: rows are of the time of receipt, which is not the sandbox's."""
 SPEED = 10
+AHEAD = 60_000
+"""Milliseconds of the market's time, within which a request arrives on a slow machine."""
 LONG = 60.0
 """Seconds that all exchanges at once may take, on a slow machine."""
 SHORT = 10.0
@@ -359,7 +361,10 @@ class Whole:
     def finish(self) -> None:
         """Stop the market, and wait until all that can be healed is."""
         self.box.set_stream_faults()
-        self.box.set_clock(self.box.now(), frozen=True)
+        # ahead of where it will be when this arrives: set back, the market would begin anew what
+        # it has told of already
+        self.box.set_clock(self.box.now() + AHEAD, frozen=True)
+        self.box.advance(1)
         self.end = self.box.now() * 1_000
         for _ in range(int(LONG / SHORT)):
             end = time.monotonic() + SHORT

@@ -414,7 +414,7 @@ def wrong_sum(texts: list[str]) -> list[str]:
 def test_a_broken_book_is_never_stored_and_begins_anew(
     tmp_path: Path, fault: Callable[[list[str]], list[str]], cause: str
 ) -> None:
-    with lab(tmp_path, "book", "book_deltas") as found:
+    with lab(tmp_path, "book", "book_deltas", acknowledge=5.0) as found:
         found.wait_live()
         change_for(found, 1.2)
         found.server.edit = once("book", fault)
