@@ -1,22 +1,23 @@
 """The files to be copied, and the note of what a remote has of them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dccd_core.models import Series
 from dccd_core.store import files
+from dccd_core.store.inventory import series_of
 from dccd_core.store.listing import read_listing
 from dccd_core.store.removed import read_removed
 from dccd_core.store.schemas import table_times
 
 LISTING = "_listing.json"
+T = TypeVar("T")
 _MAIN, _TAIL = ".parquet", ".tail.parquet"
 
 
@@ -141,7 +142,7 @@ def held(root: Path, path: str) -> Held | None:
     return Held(_rows_between(root, path, first, last), first, last)
 
 
-def holds(root: Path, path: str, before: Held) -> bool:
+def still_holds(root: Path, path: str, before: Held) -> bool:
     """Whether the period of a file has all rows still that this file, or an earlier one in its
     place, was copied with: in it, or in the file beside it."""
     return _rows_between(root, path, before.first, before.last) >= before.rows
@@ -165,18 +166,6 @@ def _times(path: Path) -> NDArray[np.int64]:
         return np.empty(0, np.int64)
 
 
-def series_of(folder: str) -> Series | None:
-    """The series of a folder below the data path, as binance/ohlc/BTC-USDT/1h; None if it is
-    none."""
-    exchange, _, rest = folder.partition("/")
-    channel, _, market = rest.partition("/")
-    slug, _, span = market.partition("/")
-    with suppress(ValueError):
-        series = Series.parse("/".join(part for part in (exchange, channel, span, slug) if part))
-        return series if str(series.path) == folder else None
-    return None
-
-
 def was_removed(root: Path, path: str) -> bool:
     """Whether a file is not here since storage.retention removed its period."""
     folder, _, name = path.rpartition("/")
@@ -184,6 +173,19 @@ def was_removed(root: Path, path: str) -> bool:
     if series is None or not series.is_period(stem) or (root / path).exists():
         return False
     return series.period_window(stem).end <= read_removed(root / folder)
+
+
+def portions(items: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
+    """Items in their order, in lists that are about as large."""
+    part, total = list[T](), 0
+    for item in items:
+        part.append(item)
+        total += size(item)
+        if total >= most:
+            yield part
+            part, total = [], 0
+    if part:
+        yield part
 
 
 def whats_wrong(path: Path) -> str | None:

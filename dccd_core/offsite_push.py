@@ -18,12 +18,13 @@ from dccd_core.offsite_files import (
     FileState,
     fold_of,
     held,
-    holds,
     is_tail,
     local_files,
     main_of,
     note_path,
+    portions,
     read_note,
+    still_holds,
     tail_of,
     was_removed,
     whats_wrong,
@@ -118,8 +119,8 @@ class Push:
         mine = local_files(self._root)
         changed = {p: state for p, state in mine.items() if self._note.files.get(p) != state}
         self._done.waiting = []
-        for part in _parts(changed):
-            self._batch(part)
+        for part in portions(changed.items(), lambda item: item[1].size, _PORTION):
+            self._batch(dict(part))
             write_note(path, self._note)
         self._put_away(mine)
         self._theirs = None
@@ -176,7 +177,7 @@ class Push:
         """Whether rows that were copied with a file are not here any more. A file that is pressed,
         or folded, is smaller and has all of them."""
         before = self._note.held.get(path)
-        return theirs > state.size if before is None else not holds(self._root, path, before)
+        return theirs > state.size if before is None else not still_holds(self._root, path, before)
 
     @property
     def _aside(self) -> str:
@@ -242,20 +243,7 @@ class Push:
     def _is_folded(self, tail: str) -> bool:
         """Whether all rows of a tail at the remote are in the main file here."""
         before = self._note.held.get(tail)
-        return before is not None and holds(self._root, tail, before)
-
-
-def _parts(changed: dict[str, FileState]) -> Iterator[dict[str, FileState]]:
-    """The files in portions: what is copied and compared of a long first copy stays known."""
-    part, size = dict[str, FileState](), 0
-    for path, state in changed.items():
-        part[path] = state
-        size += state.size
-        if size >= _PORTION:
-            yield part
-            part, size = {}, 0
-    if part:
-        yield part
+        return before is not None and still_holds(self._root, tail, before)
 
 
 @contextmanager

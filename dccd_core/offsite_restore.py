@@ -17,7 +17,7 @@ from dccd_core.offsite_files import (
     is_data,
     is_tail,
     main_of,
-    series_of,
+    portions,
     was_removed,
     whats_wrong,
 )
@@ -26,6 +26,7 @@ from dccd_core.offsite_push import alone
 from dccd_core.offsite_rclone import OffsiteError, Rclone
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
+from dccd_core.store.inventory import series_of
 from dccd_core.store.period import Period
 from dccd_core.store.removed import read_removed
 from dccd_core.store.schemas import SchemaError
@@ -165,17 +166,20 @@ class Restore:
 
     def _bring(self, wanted: list[_Wanted], folder: Path) -> None:
         """Fetch and place portion by portion, as long as the remote can be asked."""
-        portions = list(_portions(wanted, self._theirs))
-        for number, periods in enumerate(portions):
+        parts = list(portions(wanted, self._size, _PORTION))
+        for number, periods in enumerate(parts):
             try:
                 self._fetch(_paths(periods), folder)
             except OffsiteError as error:
                 self._fail(error)
-                rest = [path for later in portions[number:] for path in _paths(later)]
+                rest = [path for later in parts[number:] for path in _paths(later)]
                 self._done.failed.update(dict.fromkeys(rest, "was not fetched"))
                 return
             for one in periods:
                 self._place(one, self._sound(one.paths), folder)
+
+    def _size(self, period: _Wanted) -> int:
+        return sum(self._theirs[path] for path in period.paths)
 
     def _fetch(self, paths: list[str], folder: Path) -> None:
         """Fetch files and look at them; OffsiteError if what arrived cannot be compared."""
@@ -261,19 +265,6 @@ class Restore:
         _make_durable(source)
         files.move(source, target)
         self._done.files.append(RestoredFile(path, rows, size, str(series)))
-
-
-def _portions(wanted: list[_Wanted], sizes: dict[str, int]) -> Iterator[list[_Wanted]]:
-    """Whole periods, so many that each portion is about as large."""
-    part, size = list[_Wanted](), 0
-    for one in wanted:
-        part.append(one)
-        size += sum(sizes[path] for path in one.paths)
-        if size >= _PORTION:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
 
 
 def _paths(periods: Iterable[_Wanted]) -> list[str]:

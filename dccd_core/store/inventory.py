@@ -96,11 +96,13 @@ def _series(root: Path) -> Iterator[tuple[Series, dict[str, State]]]:
             elif not dead and not name.startswith(".") and entry.is_dir():
                 pending += [entry.path] if entry.path[base:].count("/") < DEEPEST else []
     for folder, found in stems.items():
-        if series := _parse(folder):
+        if series := series_of(folder):
             yield series, dict(sorted(found.items()))
 
 
-def _parse(folder: str) -> Series | None:
+def series_of(folder: str) -> Series | None:
+    """The series of a folder below the data path, as binance/ohlc/BTC-USDT/1h; None if it is
+    none."""
     exchange, _, rest = folder.partition("/")
     channel, _, market = rest.partition("/")
     slug, _, span = market.partition("/")
@@ -109,7 +111,8 @@ def _parse(folder: str) -> Series | None:
         series = Series.parse("/".join(key))
     except ValueError:
         return None
-    return series if bool(series.span) == (series.channel in CANDLES) else None
+    ours = str(series.path) == folder and bool(series.span) == (series.channel in CANDLES)
+    return series if ours else None
 
 
 def _rows(
