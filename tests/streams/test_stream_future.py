@@ -24,6 +24,7 @@ from dccd_streams.trade_feed import TradeFeed
 
 BTC, ETH = "BTC-USD", "ETH-USD"
 SYMBOL = Symbol("BTC", "USD")
+CANDLES = Series("bybit", Channel.LIVE_OHLC, SYMBOL, 60)
 START = int(time.time()) // 60 * 60 * SECOND - 600 * SECOND
 MICRO = 1_000
 """What times are multiplied by where an exchange gives microseconds for milliseconds."""
@@ -47,6 +48,15 @@ def trade_feed(
     )
     feed.written.record = Series("bybit", Channel.TRADES, SYMBOL)
     return feed, feed.written.record
+
+
+def candle_feed(journal: JournalWriter, holes: list[Hole]) -> CandleFeed:
+    return CandleFeed(
+        Subscription(Instrument(SYMBOL, "X", True), Channel.OHLC, 60),
+        journal,
+        lambda _, hole: holes.append(hole),
+        CANDLES,
+    )
 
 
 def test_a_time_in_another_unit_is_refused_and_asked_for(tmp_path: Path) -> None:
@@ -136,13 +146,7 @@ def test_a_candle_of_the_future_is_refused_and_what_it_stood_for_asked_for(tmp_p
     holes: list[Hole] = []
     store = DataStore(tmp_path)
     journal = JournalWriter(store.journal)
-    series = Series("bybit", Channel.LIVE_OHLC, SYMBOL, 60)
-    feed = CandleFeed(
-        Subscription(Instrument(SYMBOL, "X", True), Channel.OHLC, 60),
-        journal,
-        lambda _, hole: holes.append(hole),
-        series,
-    )
+    feed = candle_feed(journal, holes)
     link = Link(feed, Timing())
     feed.opened(link)
 
@@ -157,8 +161,8 @@ def test_a_candle_of_the_future_is_refused_and_what_it_stood_for_asked_for(tmp_p
     journal.close()
     minutes = [START + n * 60 * SECOND for n in range(4)]
     assert [(hole.start, hole.end) for hole in holes] == [(minutes[1], minutes[2])]
-    assert store.load(series)["time"].to_physical().to_list() == [minutes[0], minutes[2]]
-    assert store.covered(series) == [
+    assert store.load(CANDLES)["time"].to_physical().to_list() == [minutes[0], minutes[2]]
+    assert store.covered(CANDLES) == [
         Window(minutes[0], minutes[1]),
         Window(minutes[2], minutes[3]),
     ]
@@ -201,13 +205,7 @@ def test_candles_of_the_next_hour_cover_nothing(tmp_path: Path) -> None:
     holes: list[Hole] = []
     store = DataStore(tmp_path)
     journal = JournalWriter(store.journal)
-    series = Series("bybit", Channel.LIVE_OHLC, SYMBOL, 60)
-    feed = CandleFeed(
-        Subscription(Instrument(SYMBOL, "X", True), Channel.OHLC, 60),
-        journal,
-        lambda _, hole: holes.append(hole),
-        series,
-    )
+    feed = candle_feed(journal, holes)
     link = Link(feed, Timing())
     feed.opened(link)
     minutes = [START + n * 60 * SECOND for n in range(70)]
@@ -220,7 +218,7 @@ def test_candles_of_the_next_hour_cover_nothing(tmp_path: Path) -> None:
         feed.take(link, [candle(minute, 3)])
     journal.close()
     assert [(hole.start, hole.end) for hole in holes] == [(minutes[1], minutes[2])]
-    assert store.covered(series) == [
+    assert store.covered(CANDLES) == [
         Window(minutes[0], minutes[1]),
         Window(minutes[2], minutes[3]),
     ]
