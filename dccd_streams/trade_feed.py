@@ -53,7 +53,7 @@ class TradeFeed(Feed):
         self._last: Trade | None = None
         self._resume: tuple[int, str] | None = None
         self._live_at: float | None = None
-        self._doubtful = False
+        self._doubtful: set[Link] = set()
         self._settle = settle
 
     @property
@@ -97,6 +97,7 @@ class TradeFeed(Feed):
         self._live_at = time.monotonic()
 
     def on_gone(self, link: "Link", cause: str) -> None:
+        self._doubtful.discard(link)
         if not self.links:
             self._break(cause)
 
@@ -106,7 +107,8 @@ class TradeFeed(Feed):
             # and another connection may carry it only since a moment ago
             if self.contiguous:
                 return
-            self._doubtful = True
+            if link in self.links:
+                self._doubtful.add(link)
             if self._coverage.open:
                 self._break(cause)
                 self._live_at = time.monotonic()
@@ -124,11 +126,11 @@ class TradeFeed(Feed):
                     return
                 newest = min(latest, max(map(_TIME, news)))
             self._coverage.see(newest)
-            if self._doubtful:
+            if link in self._doubtful:
                 # what could not be read may be newer than what came with it
-                self._doubtful = False
+                self._doubtful.discard(link)
             elif not self._coverage.open:
-                if link in self.links:
+                if link in self.links and not self._doubtful:
                     self._anchor(newest, news)
             elif self.contiguous:
                 self._check_ids(news)

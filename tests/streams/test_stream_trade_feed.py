@@ -291,3 +291,18 @@ def test_late_trades_of_a_subscription_that_was_given_up_begin_nothing(tmp_path:
     assert made.covered(TRADES) == [at(0, 14)]
     made.journal.close()
     assert made.store.load(TRADES)["trade_id"].to_list()[-2:] == ["id-20", "id-30"]
+
+
+def test_what_one_connection_could_not_read_is_not_vouched_for_by_another(tmp_path: Path) -> None:
+    made = Joining(tmp_path)
+    feed, other = made.feed, Link(made.feed, Timing())
+    feed.opened(other)
+    feed.gap(other, "unreadable")  # of second 17
+    feed.take(made.link, [trade(15)])
+    feed.take(made.link, [trade(16)])
+    assert made.holes == []
+    feed.take(other, [trade(16)])  # came with what could not be read
+    feed.take(other, [trade(18)])
+    feed.take(other, [trade(19)])
+    assert made.holes == [Hole(START + 14 * SECOND, START + 19 * SECOND + 1, "unreadable", "id-19")]
+    made.journal.close()
