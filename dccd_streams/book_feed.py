@@ -188,6 +188,7 @@ class BookFeed(Feed):
             self._broken = None
             self._mark(Loss(start, max(start + 1, moment), cause))
             self.tally.gaps += 1
+            self.tally.lost += 1
         if self._active is not None and self._active.book is not None:
             # at once: a row that is due in the same batch is of a book that the changes lead to
             self._write_whole(self._active.book)

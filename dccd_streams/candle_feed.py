@@ -21,7 +21,8 @@ may have come with it, before it, and the next may be of what the session knew b
 class CandleFeed(Feed):
     """Writes closed candles. Those that closed while no connection was there are asked for.
 
-    `heal` is told of each hole, and answers through `fetched`, `settled` or `given_up`.
+    `heal` is told of each hole, and answers through `fetched`, `settled` or `given_up`. `gapless`:
+    the exchange has a candle for each interval, also where nobody traded.
     """
 
     def __init__(
@@ -30,8 +31,11 @@ class CandleFeed(Feed):
         journal: JournalWriter,
         heal: Callable[["CandleFeed", Hole], None],
         target: Series,
+        *,
+        gapless: bool,
     ) -> None:
         super().__init__(subscription)
+        self._gapless = gapless
         self._journal, self._heal = journal, heal
         self._target: Series | None = target
         self._given: dict[int, LiveCandle] = {}
@@ -114,11 +118,11 @@ class CandleFeed(Feed):
         self._journal.mark(self._target, Window(candle.time, end))
         until, cause = self._until, self._cause
         if until is not None and candle.time > until:
-            if cause is None:
+            if cause is None and not self._gapless:
                 # the exchange sent nothing between: it has no candle where nobody traded
                 self._journal.mark(self._target, Window(until, candle.time))
             else:
-                self.fill(Hole(until, candle.time, cause))
+                self.fill(Hole(until, candle.time, cause or "a candle was not sent"))
         if until is None or end > until:
             self._until, self._cause = end, None
         self.tally.count(1, candle.time, candle.received)

@@ -15,7 +15,7 @@ from dccd_streams.timing import Timing
 @dataclass(slots=True, eq=False)
 class Link:
     """Times are of the monotonic clock; `asked` None: not subscribed yet. `began` is when it was
-    asked for the first of its `tries`, `renewed` when it was given up and asked for anew.
+    asked for the first of its `tries`, `renewed` when it was asked for after it was given up.
 
     `renewals` counts how often it was subscribed anew because it was silent. `probing`: REST is
     being asked whether the market is just quiet. `patience` grows with each time that it was.
@@ -60,8 +60,15 @@ class Link:
         if self.book is not None:
             self.book.invalidate()
 
+    def wait_turn(self, now: float) -> None:
+        """Its subscription may not have been sent yet: nobody can have answered."""
+        if self.asked is not None and not self.live:
+            self.asked = now
+        if self.renewed is not None:
+            self.renewed = now
+
     def is_over(self, now: float) -> bool:
-        """Whether trades that come may be those of the subscription that was given up: between its
+        """Whether trades that come may be those of a subscription that was given up: between its
         end and the new one some are missing."""
         trades = self.feed.subscription.channel is Channel.TRADES
         waits = self.renewed is not None and now - self.renewed <= self.timing.acknowledge

@@ -39,6 +39,7 @@ class Links:
         self._books: dict[str, Link] = {}
         self._candles: dict[tuple[str, int], Link] = {}
         self._alone: set[Subscription] = set()
+        self._dropped: set[Subscription] = set()
         self._bad = 0
         self._came = 0.0
 
@@ -61,6 +62,8 @@ class Links:
             subscription = link.feed.subscription
             name = subscription.instrument.name
             self._links[subscription] = link
+            if subscription in self._dropped:
+                link.renewed = time.monotonic()
             match subscription.channel:
                 case Channel.TRADES:
                     self._trades[name] = link
@@ -75,6 +78,7 @@ class Links:
         link = self._links.pop(feed.subscription, None)
         if link is None:
             return
+        self._dropped.add(feed.subscription)
         self._pacing.put(self._session.unsubscribe([feed.subscription]))
         self._trades = {key: other for key, other in self._trades.items() if other is not link}
         self._books = {key: other for key, other in self._books.items() if other is not link}
@@ -242,7 +246,9 @@ class Links:
         """Look for missing answers and silence; why the connection must end, if it must."""
         self._renew_books(now)
         if self._pacing.waiting:
-            return None  # not everything has been asked yet
+            for link in self._links.values():
+                link.wait_turn(now)
+            return None
         links = [link for link in self._links.values() if link.asked is not None]
         self._try_put_aside(now)
         for link in links:

@@ -231,7 +231,8 @@ class Roster:
                     settle=self._timing.settle,
                 )
             case Channel.OHLC:
-                return CandleFeed(subscription, journal, healer.candles, series)
+                gapless = venue.exchange.gapless
+                return CandleFeed(subscription, journal, healer.candles, series, gapless=gapless)
             case _:
                 return BookFeed(subscription, journal)
 

@@ -93,6 +93,16 @@ class TradeFeed(Feed):
             self.written.mark_streamed(whole)
         return self._coverage.newest if self._coverage.open else None
 
+    def opened(self, link: "Link") -> None:
+        """A connection carries it. Nobody tells what the one that carried it before has missed: it
+        may have been mute for a while."""
+        with self.lock:
+            joins = bool(self.links) and link not in self.links
+            super().opened(link)
+            if joins and self._coverage.open and self.healable and not self.contiguous:
+                self._break("another connection took over")
+                self._live_at = time.monotonic()
+
     def on_live(self, link: "Link") -> None:
         self._live_at = time.monotonic()
 
@@ -203,9 +213,9 @@ class TradeFeed(Feed):
 
     def _jump(self, before: Trade, after: Trade) -> None:
         missing = int(after.trade_id) - int(before.trade_id) - 1
-        # no later than is believed of the exchange's times
+        # no later than is believed of the exchange's times, which may step back between two ids
         newest = self._coverage.newest or after.time
-        start, end = min(before.time, newest), min(after.time, newest)
+        start, end = sorted((min(before.time, newest), min(after.time, newest)))
         whole = self._coverage.jump(start, end + 1)
         if whole:
             self.written.mark_streamed(whole)
@@ -273,8 +283,10 @@ class TradeFeed(Feed):
         That the stream carries on from there is not known before its first trade: it may be mute.
         """
         with self.lock:
-            self.written.mark(self.written.lacking(hole), whole)
-            if hole.end is None:
+            lacking = self.written.lacking(hole)
+            self.written.mark(lacking, whole)
+            # a series that joined meanwhile has got nothing of it
+            if hole.end is None and len(lacking) == len(self.series):
                 self._coverage.see(whole.end)
                 if self._resume is not None and whole.start <= self._resume[0]:
                     self._resume = max(self._resume[0], whole.end), self._resume[1]

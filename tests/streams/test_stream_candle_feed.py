@@ -40,13 +40,17 @@ def bar(minute: int, volume: float) -> bytes:
 class Stream:
     """A feed of candles and what became of it; messages may come in one batch."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, gapless: bool = True) -> None:
         self.store = DataStore(folder)
         self.journal = JournalWriter(self.store.journal)
         self.holes: list[Hole] = []
         subscription = Subscription(MARKET, Channel.OHLC, 60)
         self.feed = CandleFeed(
-            subscription, self.journal, lambda _, hole: self.holes.append(hole), SERIES
+            subscription,
+            self.journal,
+            lambda _, hole: self.holes.append(hole),
+            SERIES,
+            gapless=gapless,
         )
         exchange = load("kraken")
         assert isinstance(exchange, Live)
@@ -105,6 +109,22 @@ def test_a_candle_whose_last_change_was_not_read_is_fetched(tmp_path: Path, toge
     assert 1 in stream.asked
     assert stream.asked == ([0, 1] if together else [1, 2])
     stream.assert_true({0: 1.0, 1: 9.0, **dict.fromkeys(range(2, 7), 1.0)})
+
+
+@pytest.mark.parametrize("gapless", [False, True])
+def test_a_candle_that_was_not_sent_is_asked_for_where_each_minute_has_one(
+    tmp_path: Path, gapless: bool
+) -> None:
+    stream = Stream(tmp_path, gapless=gapless)
+    for minute in (0, 1, 3, 4):
+        stream.hear(bar(minute, 1.0))
+    stream.end()
+    hole = Hole(*times(2, 3), "a candle was not sent")
+    assert stream.holes == ([hole] if gapless else [])
+    before, empty, after = (Window(*times(*pair)) for pair in ((0, 2), (2, 3), (3, 4)))
+    covered = [before, after] if gapless else [Window(before.start, after.end)]
+    assert stream.store.covered(SERIES) == covered
+    assert [loss.cause for loss in stream.store.lost(SERIES, empty)] == [hole.cause] * gapless
 
 
 def test_a_candle_of_which_nothing_was_read_is_fetched(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_exchange import Fake, NoHistory
+from fake_exchange import LIMITS, Fake, NoHistory
 from stream_lab import PATIENT, Lab, lab, wait
 
 from dccd_core.config import Config
@@ -310,6 +311,43 @@ def test_a_refused_handshake_is_tried_again_later(tmp_path: Path) -> None:
         found.server.handshake = None
         found.wait_live()
         assert found.status()["problem"] is None
+
+
+class Unnumbered(Fake):
+    """Ids tell nothing of what is missing, and a message is taken each second."""
+
+    name = "unnumbered"
+    contiguous = False
+    live_limits = replace(LIMITS, messages=1, seconds=1.0)
+
+
+def test_what_an_ended_subscription_still_sends_begins_no_new_one(tmp_path: Path) -> None:
+    """That it is ended, and that a new one is wanted, waits for its turn to be sent."""
+    with lab(tmp_path, "trades", exchange=Unnumbered(), acknowledge=3.0) as found:
+        server, manager = found.server, found.manager
+        found.wait_live()
+        trade_for(found, 50, 1)
+        [key] = [key for key in manager.running_keys() if "BTC" in key]
+        manager.stop_one(key)
+        manager.start_one(manager.config.stream_jobs[0], "BTC/USD", ["trades"])
+
+        def asked() -> int:
+            topics = [said["args"] for _, said in server.said if said["op"] == "subscribe"]
+            return sum(f"trades:{BTC}" in names for names in topics)
+
+        end = time.monotonic() + PATIENT
+        while asked() < 2:
+            trade_for(found, 1, 1)
+            assert time.monotonic() < end
+        trade_for(found, 50, 1)
+        time.sleep(0.5)
+        stored = set(found.rows("trades")["trade_id"].cast(int))
+        covered = found.store.covered(f"unnumbered/trades/{BTC}")
+        trades = [(number, moment) for number, moment, *_ in server.markets[BTC].trades]
+        missing = {number for number, _ in trades} - stored
+        told = {n for n, moment in trades if any(w.start <= moment < w.end for w in covered)}
+        assert trades[-1][1] - max(w.end for w in covered) < 1_000_000
+        assert missing & told == set()
 
 
 @pytest.mark.parametrize("why", ["lifetime", "goodbye"])

@@ -56,6 +56,7 @@ def candle_feed(journal: JournalWriter, holes: list[Hole]) -> CandleFeed:
         journal,
         lambda _, hole: holes.append(hole),
         CANDLES,
+        gapless=False,
     )
 
 

@@ -297,6 +297,8 @@ def test_what_one_connection_could_not_read_is_not_vouched_for_by_another(tmp_pa
     made = Joining(tmp_path)
     feed, other = made.feed, Link(made.feed, Timing())
     feed.opened(other)
+    feed.take(made.link, [trade(14)._replace(trade_id="id-14-more")])
+    made.holes.clear()
     feed.gap(other, "unreadable")  # of second 17
     feed.take(made.link, [trade(15)])
     feed.take(made.link, [trade(16)])
@@ -306,3 +308,76 @@ def test_what_one_connection_could_not_read_is_not_vouched_for_by_another(tmp_pa
     feed.take(other, [trade(19)])
     assert made.holes == [Hole(START + 14 * SECOND, START + 19 * SECOND + 1, "unreadable", "id-19")]
     made.journal.close()
+
+
+def test_what_the_connection_before_has_missed_is_asked_for(tmp_path: Path) -> None:
+    """It was mute for a while before another one took over, and nobody saw that."""
+    made = Joining(tmp_path)
+    feed, other = made.feed, Link(made.feed, Timing())
+    other.live = True
+    feed.opened(other)
+    feed.opened(other)  # that it carries it is told more than once
+    feed.take(other, [trade(20)])
+    why = "another connection took over"
+    [hole] = made.holes
+    assert hole == Hole(START + 14 * SECOND, START + 20 * SECOND + 1, why, "id-20")
+    feed.closed(made.link, why)
+    feed.take(other, [trade(21)])
+    feed.take(other, [trade(22)])
+    feed.tick(True)
+    assert made.covered(TRADES) == [at(0, 14), Window(START + 20 * SECOND + 1, START + 22 * SECOND)]
+    assert made.holes == [hole]
+    assert feed.tally.reconnects == 0
+    made.journal.close()
+
+
+def test_an_open_fill_that_ends_after_a_series_joined_tells_nothing_of_it(tmp_path: Path) -> None:
+    made = Joining(tmp_path)
+    feed = made.feed
+    feed.closed(made.link, "cut")
+    made.live()
+    time.sleep(0.01)
+    feed.tick(True)
+    [quiet] = made.holes
+    assert quiet.end is None
+    made.take(20, 21)
+    feed.write(CANDLES, None, NOT_RUNNING)
+    made.take(22, 23, 24, 25)
+    feed.fetched(quiet, [trade(second) for second in range(14, 61)])
+    feed.settled(quiet, at(14, 60))
+    feed.tick(True)
+    assert made.covered(CANDLES) == []
+    feed.closed(made.link, "cut")
+    made.live()
+    made.take(61)
+    hole = made.holes[-1]
+    assert hole == Hole(START + 25 * SECOND, START + 61 * SECOND + 1, "cut", "id-61")
+    feed.fetched(hole, [trade(second) for second in range(25, 62)])
+    feed.settled(hole, at(25, 61, 1))
+    made.take(*range(62, 90))
+    assert made.covered(CANDLES) == [at(30, 80)]
+    assert set(made.store.load(CANDLES)["trades"]) == {10}
+    made.journal.close()
+
+
+def test_what_is_missing_between_ids_whose_times_step_back_is_fetched(tmp_path: Path) -> None:
+    holes: list[Hole] = []
+    store = DataStore(tmp_path)
+    journal = JournalWriter(store.journal)
+    feed = TradeFeed(
+        Subscription(Instrument(SYMBOL, "BTC-USD", True), Channel.TRADES),
+        journal,
+        lambda _, hole: holes.append(hole),
+        contiguous=True,
+        healable=True,
+        settle=0.0,
+    )
+    feed.write(TRADES, None, NOT_RUNNING)
+    link = Link(feed, Timing())
+    feed.opened(link)
+    for number, second in ((1, 0), (2, 10), (3, 20), (5, 18), (6, 30), (7, 40)):
+        feed.take(link, [trade(second)._replace(trade_id=str(number))])
+    feed.tick(True)
+    journal.close()
+    assert holes == [Hole(*at(18, 20, 1), "1 trades were not sent", "5")]
+    assert store.covered(TRADES) == [at(0, 18), Window(at(18, 20, 1).end, START + 40 * SECOND)]
