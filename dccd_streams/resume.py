@@ -42,6 +42,18 @@ def read_left(store: DataStore, series: Series, reach_back: float) -> Left:
     return Left(end, [Hole(hole.start, hole.end, "left by an earlier run") for hole in missing])
 
 
+def open_book(store: DataStore, series: Series) -> int | None:
+    """The time of the last row of a book, where no row says that it is not known any more."""
+    last = store.last_timestamp(series)
+    if last is None:
+        return None
+    try:
+        known = store.load(series, last)["valid"][-1]
+    except (UnreadableError, SchemaError, OSError):
+        return None  # whoever reads it next deals with that
+    return microseconds(last) if known else None
+
+
 def rows_today(store: DataStore, series: Series) -> int:
     """How many rows of this UTC day are in its files."""
     day = series.period(time.time_ns() // 1_000)

@@ -19,7 +19,7 @@ from dccd_streams.candle_feed import CandleFeed
 from dccd_streams.feed import Feed
 from dccd_streams.heal_plan import Hole
 from dccd_streams.recorder import Recorder
-from dccd_streams.resume import read_left, rows_today
+from dccd_streams.resume import open_book, read_left, rows_today
 from dccd_streams.shared_reader import SharedReader
 from dccd_streams.tasks import Output, Task
 from dccd_streams.timing import Timing
@@ -243,6 +243,7 @@ class Roster:
             feed.write(series, end, _NOT_RUNNING)
         elif isinstance(feed, BookFeed) and series.channel is Channel.BOOK:
             feed.write_rows(series, task.job.time_step, task.job.depth)
+            feed.end_rows(open_book(self._store, series))
         elif isinstance(feed, BookFeed):
             feed.write_changes(series)
         if end is not None and isinstance(feed, CandleFeed):

@@ -14,8 +14,12 @@ from stream_lab import PATIENT, Lab, lab, wait
 
 from dccd_core.config import Config
 from dccd_core.exchanges.trades import Book
+from dccd_core.models import Channel, Series, Symbol
 from dccd_core.store.books import rebuild, replay
+from dccd_core.store.datastore import DataStore
 from dccd_core.store.gaps import GapKind
+from dccd_core.store.journal import JournalWriter
+from dccd_core.store.schemas import BookRow
 
 BTC, ETH = "BTC-USD", "ETH-USD"
 
@@ -463,10 +467,32 @@ def test_a_broken_book_is_never_stored_and_begins_anew(
             found.assert_books(name)
         for channel in ("book", "book_deltas"):
             assert cause in lost(found, f"fake/{channel}/{BTC}")
+        assert (found.status()["lost"], found.status(ETH)["lost"]) == (1, 0)
         # rows come before the mark that covers them
         wait(lambda: kinds(found, f"fake/book/{ETH}") == [], "the other book is not whole")
         assert len(found.rows("book").filter("valid", "valid")) >= 1
         assert (~found.rows("book")["valid"]).sum() == 1, "one row tells of the break"
+
+
+def test_a_book_that_a_kill_left_is_known_no_longer_than_its_last_row(tmp_path: Path) -> None:
+    store, last = DataStore(tmp_path), time.time_ns() // 1_000 - 60_000_000
+    series = Series("fake", Channel.BOOK, Symbol("BTC", "USD"))
+    journal = JournalWriter(store.journal)
+    journal.append_books(series, [BookRow(last, last, [(1.0, 1.0)], [(2.0, 1.0)], True)])
+    journal.close()
+    with lab(tmp_path, "book", markets=(BTC,)) as found:
+        found.wait_live()
+        for _ in range(2):  # a service that stops says so itself
+            change_for(found, 1.2)
+            wait(lambda: len(found.rows("book").filter("valid")) > 1)
+            assert found.manager.stop()
+            found.manager.start()
+            found.wait_live()
+        rows = store.load(series)
+    times, valid = rows["time"].to_physical().to_list(), rows["valid"].to_list()
+    assert (times[:2], valid[:3]) == ([last, last + 1], [True, False, True])
+    ends = [time for time, known in zip(times, valid, strict=True) if not known]
+    assert len(ends) == 3
 
 
 @pytest.mark.parametrize("how", ["unreadable", "never"])
