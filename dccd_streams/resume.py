@@ -1,14 +1,18 @@
 """Where a series was left: what is stored of it, and the holes in the last of it."""
 
+import logging
 import time
 from dataclasses import dataclass
 
 from dccd_core.intervals import subtract
-from dccd_core.models import SECOND, Series, Window, microseconds
+from dccd_core.models import SECOND, Series, Window
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
-from dccd_core.store.schemas import SchemaError
+from dccd_core.store.gather import JournalReader
+from dccd_core.store.schemas import SchemaError, table_times
 from dccd_streams.heal_plan import Hole
+
+log = logging.getLogger(__name__)
 
 _FAR = 1 << 60
 
@@ -22,15 +26,38 @@ class Left:
 
 
 def read_left(store: DataStore, series: Series, reach_back: float) -> Left:
-    """What a service finds when it begins.
+    """What a service finds when it begins. A damaged file keeps nothing from being recorded: what
+    it had counts as not there.
 
     What was lost is tried once more: most of it was about to be fetched when the service ended.
     """
-    last = store.last_timestamp(series)
-    if last is None:
+    newest = _newest(store, series)
+    if newest is None:
         return Left(None, [])
-    newest = microseconds(last)
     window = Window(newest - int(reach_back * SECOND), _FAR)
+    try:
+        return _left_in(store, series, window, newest)
+    except (UnreadableError, SchemaError) as error:
+        log.error("%s: what is missing before %d is not known: %s", series, newest, error)
+        return Left(newest, [])
+
+
+def _newest(store: DataStore, series: Series) -> int | None:
+    """The time of the newest row that can be read."""
+    # before the files: what is folded meanwhile is in them, and here too
+    found = [int(time) for time in table_times(JournalReader(store.journal).rows(series))[-1:]]
+    for period in reversed(store.existing_periods(series)):
+        try:
+            lasts = [part.footer.last for part in store.parts(series, period)]
+        except (UnreadableError, SchemaError) as error:
+            log.error("%s: %s is passed over: %s", series, period, error)
+            continue
+        if stored := [last for last in lasts if last is not None]:
+            return max([*found, *stored])
+    return max(found, default=None)
+
+
+def _left_in(store: DataStore, series: Series, window: Window, newest: int) -> Left:
     covered = store.covered(series, window)
     lost = [Window(loss.start, loss.end) for loss in store.lost(series, window)]
     starts = [window.start for window in (*covered, *lost)]

@@ -160,24 +160,38 @@ class Roster:
             venue.jobs.submit(again, min(_RETRY, self._timing.quarantine))
             return
         task.problem, task.refused = None, False
+        if not self._write_all(venue, task, instrument):
+            venue.jobs.submit(again, min(_RETRY, self._timing.quarantine))
+
+    def _write_all(self, venue: Venue, task: Task, instrument: Instrument) -> bool:
+        """Begin each output that is not written yet; whether none failed."""
+        done = True
         for output in task.outputs():
-            self._write(venue, task, output, instrument)
+            try:
+                self._write(venue, task, output, instrument)
+            except Exception as error:
+                # whatever it is, the other outputs begin, and this one is tried again
+                log.exception("%s: %s", task.key, output.series)
+                task.problem, done = f"{output.series}: {error}", False
+        return done
 
     def _write(self, venue: Venue, task: Task, output: Output, instrument: Instrument) -> None:
         left = read_left(self._store, output.series, self._timing.reach_back)
         with self._lock:
-            if task.stopped or self._stopped:
+            written = any(series == output.series for _, series in task.attached)
+            if task.stopped or self._stopped or written:
                 return
             self._make_room(venue, task, output, instrument)
-            feed, is_new = self._feed(venue, task, output, instrument)
+            feed = self._feed(venue, task, output, instrument)
             users = self._users.setdefault(output.series, [])
-            users.append(task)
-            task.attached.append((feed, output.series))
-            begins = len(users) == 1
+            begins = not users
             if begins:
                 self._begin(feed, task, output, left.end)
-            if is_new:
+            if not venue.carries(feed):
                 venue.add(feed)
+            # at last: what has failed before is done again
+            users.append(task)
+            task.attached.append((feed, output.series))
         if begins:
             self._fill(feed, output.series, left.holes)
 
@@ -192,20 +206,16 @@ class Roster:
         for series in feed.series:
             for user in self._users.get(series, []):
                 user.attached = [one for one in user.attached if one != (feed, series)]
-                moved = Output(series, output.channel, output.span)
-                venue.jobs.submit(partial(self._write, venue, user, moved, instrument))
+                venue.jobs.submit(partial(self._prepare, venue, user))
             self._end(feed, series)
 
-    def _feed(
-        self, venue: Venue, task: Task, output: Output, instrument: Instrument
-    ) -> tuple[Feed, bool]:
-        """The feed that an output is made of, and whether it is new."""
+    def _feed(self, venue: Venue, task: Task, output: Output, instrument: Instrument) -> Feed:
+        """The feed that an output is made of."""
         key = (venue.name, instrument.name, output.channel, output.span)
-        if key in self._feeds:
-            return self._feeds[key], False
-        subscription = task.subscription(output, instrument, self._depth(task))
-        self._feeds[key] = self._make(venue, subscription, output.series)
-        return self._feeds[key], True
+        if key not in self._feeds:
+            subscription = task.subscription(output, instrument, self._depth(task))
+            self._feeds[key] = self._make(venue, subscription, output.series)
+        return self._feeds[key]
 
     def _depth(self, task: Task) -> int:
         """Levels a side of a book: all if every change is wanted of this pair, by whichever job."""

@@ -91,6 +91,11 @@ class Venue:
             self._feeds[connection].add(feed)
             connection.add(feed)
 
+    def carries(self, feed: Feed) -> bool:
+        """Whether a connection has it."""
+        with self._lock:
+            return any(feed in feeds for feeds in self._feeds.values())
+
     def drop(self, feed: Feed) -> None:
         """Carry it no more."""
         with self._lock:
