@@ -1,5 +1,6 @@
 """The markets of an exchange, asked at most once a day and remembered for ever."""
 
+import logging
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +21,8 @@ from dccd_core.exchanges.base import (
 from dccd_core.models import DAY, SECOND, Symbol
 from dccd_core.rest import RestClient, Retries
 from dccd_core.store import files
+
+log = logging.getLogger(__name__)
 
 
 class Saved(msgspec.Struct):
@@ -89,7 +92,10 @@ class Instruments:
         gone = {s: replace(i, trading=False) for s, i in known.items()}
         merged = gone | {instrument.symbol: instrument for instrument in listed}
         content = msgspec.json.encode(Saved(now, list(merged.values())))
-        files.write_bytes(self._path, content)
+        try:
+            files.write_bytes(self._path, content)
+        except OSError as error:
+            log.warning("%s: the list of markets cannot be saved: %s", self._exchange.title, error)
         return merged
 
     def _ask_part(self, request: Request) -> Listed:

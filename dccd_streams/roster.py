@@ -159,6 +159,12 @@ class Roster:
             task.problem = str(error)
             venue.jobs.submit(again, min(_RETRY, self._timing.quarantine))
             return
+        except Exception as error:
+            # whatever it is, a full disk say: nobody else tries again
+            log.exception("%s: its market could not be looked up", task.key)
+            task.problem = str(error)
+            venue.jobs.submit(again, min(_RETRY, self._timing.quarantine))
+            return
         task.problem, task.refused = None, False
         if not self._write_all(venue, task, instrument):
             venue.jobs.submit(again, min(_RETRY, self._timing.quarantine))

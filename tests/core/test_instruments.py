@@ -1,5 +1,6 @@
 """The instrument list: asked at most once a day, remembered for ever, shared by all threads."""
 
+import errno
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from dccd_core.instruments import Instruments, Saved
 from dccd_core.limits import Limiter
 from dccd_core.models import DAY, SECOND, Symbol
 from dccd_core.rest import RestClient
+from dccd_core.store import files
 from dccd_sandbox import Rule, Sandbox, Settings
 
 BTC, ADA = Symbol("BTC", "USDT"), Symbol("ADA", "BTC")
@@ -138,6 +140,19 @@ def test_a_damaged_list_is_asked_for_again(
     path.parent.mkdir()
     path.write_bytes(content)
     assert instruments(client, path).find(BTC, now()).name == "BTCUSDT"
+    assert asked(box) == 1
+
+
+def test_a_list_that_cannot_be_saved_is_used_all_the_same(
+    box: Sandbox, client: RestClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write_bytes", full)
+    known = instruments(client, path)
+    assert known.find(BTC, now()).name == "BTCUSDT"
+    assert known.find(ADA, now()).name == "ADABTC"
     assert asked(box) == 1
 
 

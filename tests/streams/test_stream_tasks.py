@@ -4,9 +4,11 @@ import errno
 from pathlib import Path
 
 import pytest
-from stream_lab import lab, wait
+from stream_lab import config_of, lab, wait
 
+from dccd_core.exchanges.base import Instrument
 from dccd_core.exchanges.trades import Trade
+from dccd_core.instruments import Instruments
 from dccd_core.models import DAY, SECOND, Series, Window
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.schemas import trades_table
@@ -77,3 +79,20 @@ def test_an_output_that_cannot_begin_is_tried_again_and_the_others_begin(
         found.assert_trades()
         assert len(tried) == 4
         assert found.server.subscribed(f"book:{BTC}") == 1
+
+
+def test_a_task_that_cannot_begin_on_a_full_disk_begins_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Instrument:
+        raise FULL
+
+    with lab(tmp_path, markets=(BTC,), quarantine=0.3) as found:
+        with monkeypatch.context() as patch:
+            patch.setattr(Instruments, "find", full)
+            found.manager.reload(config_of(found.server, tmp_path, "trades"))
+            wait(lambda: found.status()["problem"] == str(FULL), "it is not told")
+        found.wait_live()
+        assert found.status()["problem"] is None
+        found.server.trade(BTC, 5)
+        found.wait_trades()
