@@ -15,7 +15,6 @@ from dccd_core.exchanges import load
 from dccd_core.exchanges.base import Answer, ExchangeError, Instrument, Limits, Request
 from dccd_core.exchanges.live import Live
 from dccd_core.exchanges.trades import Book, Depth
-from dccd_core.instruments import Instruments
 from dccd_core.limits import Cancelled, Limiter
 from dccd_core.models import DAY, SECOND, Symbol
 from dccd_core.rest import RestClient, Retries
@@ -25,6 +24,7 @@ from dccd_streams.feed import Feed
 from dccd_streams.heal import Healer, Walked
 from dccd_streams.jobs import Jobs
 from dccd_streams.link import Link
+from dccd_streams.markets import Markets
 from dccd_streams.timing import Timing
 from dccd_streams.trade_feed import TradeFeed
 from dccd_streams.transport import SocketTransport, Transport
@@ -67,13 +67,14 @@ class Venue:
         self._store = DataStore(config.settings.data_path)
         self._connects = Limiter(self._limit_path("connects", self._base), _connects(exchange))
         self._rest = self._open_rest()
+        path = self._store.private / "instruments" / f"{name}.json"
+        self._markets = Markets(exchange, self._rest, path, timing.quarantine)
         self.jobs = Jobs(f"rest-{name}", _THREADS)
         self.healer = Healer(exchange, self.ask, self.jobs, self.timing)
         self._lock = threading.RLock()
         self._feeds: dict[Connection, set[Feed]] = {}
         self._retiring: dict[Connection, Connection] = {}
         self._number = 0
-        self._instruments: Instruments | None = None
 
     # --- feeds ---------------------------------------------------------------------------------
 
@@ -215,17 +216,7 @@ class Venue:
 
     def instrument(self, symbol: Symbol) -> Instrument:
         """The exchange's market of a symbol; ExchangeError if there is none or no answer."""
-        with self._lock:
-            if self._instruments is None:
-                path = self._store.private / "instruments" / f"{self.name}.json"
-                self._instruments = Instruments(self.exchange, self._rest, path)
-            instruments = self._instruments
-        try:
-            return instruments.find(symbol, time.time_ns() // 1_000)
-        except ExchangeError:
-            with self._lock:
-                self._instruments = None  # it remembers its failures, we ask again later
-            raise
+        return self._markets.find(symbol)
 
     def _open_rest(self) -> RestClient:
         exchange, settings = self.exchange, self._settings

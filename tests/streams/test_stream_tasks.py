@@ -1,23 +1,36 @@
 """The life of a task: what keeps it from beginning, or from going on after a reload, ends."""
 
 import errno
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from fake_exchange import Fake
 from stream_lab import config_of, lab, wait
 
-from dccd_core.exchanges.base import Instrument
+from dccd_core import instruments
+from dccd_core.config_sections import StreamJob
+from dccd_core.exchanges.base import Banned, Blocked, ExchangeError, Instrument, Unavailable
 from dccd_core.exchanges.trades import Trade
 from dccd_core.instruments import Instruments
-from dccd_core.models import DAY, SECOND, Series, Window
+from dccd_core.models import DAY, SECOND, Series, Symbol, Window
+from dccd_core.rest import RestClient, Retries
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.schemas import trades_table
-from dccd_streams import roster
+from dccd_streams import markets, roster
 from dccd_streams.resume import Left, read_left
 
 BTC = "BTC-USD"
 TRADES = Series.parse(f"fake/trades/{BTC}")
 FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def job(**more: Any) -> StreamJob:
+    """A job of one pair."""
+    values = {"exchange": "fake", "pairs": ["BTC/USD"], "channels": ["trades"]} | more
+    return StreamJob.model_validate(values)
 
 
 @pytest.mark.parametrize("damage", ["half", "zeros", "empty"])
@@ -96,3 +109,68 @@ def test_a_task_that_cannot_begin_on_a_full_disk_begins_when_there_is_room(
         assert found.status()["problem"] is None
         found.server.trade(BTC, 5)
         found.wait_trades()
+
+
+@pytest.mark.parametrize(
+    ("status", "patience"), [(403, "_REFUSED_RETRY"), (503, "_RETRY")], ids=["refused", "down"]
+)
+def test_a_list_of_markets_that_cannot_be_had_is_asked_for_once_for_all_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, patience: str
+) -> None:
+    monkeypatch.setattr(instruments, "Retries", lambda: Retries(1))
+    names = tuple(f"A{n}-USD" for n in range(30))
+    with lab(tmp_path, markets=names) as found:
+        monkeypatch.setattr(roster, "_RETRY", 0.05)  # many who ask meanwhile
+        monkeypatch.setattr(markets, "_RETRY", 0.0)
+        monkeypatch.setattr(markets, "_REFUSED_RETRY", 0.0)
+        monkeypatch.setattr(markets, patience, 1.0)
+        found.server.rest_down = status
+        found.manager.reload(config_of(found.server, tmp_path, "trades"))
+        wait(lambda: all(one["problem"] for one in found.manager.status()), "it is not told")
+        time.sleep(0.3)
+        assert found.server.asked == ["/instruments"]
+        found.server.rest_down = None
+        found.wait_live()
+        assert found.server.asked == ["/instruments"] * 2
+
+
+def test_a_market_that_is_not_there_keeps_no_other_from_beginning(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", markets=(BTC,)) as found:
+        found.wait_live()
+        for number in range(5):
+            pair = f"NO{number}/USD"
+            found.manager.start_one(job(pairs=[pair]), pair, ["trades"])
+        wait(lambda: [one["state"] for one in found.manager.status()][1:] == ["put_aside"] * 5)
+        found.manager.start_one(job(), "BTC/USD", ["book"])
+        wait(lambda: found.manager.status()[-1]["state"] == "live")
+        assert found.server.asked.count("/instruments") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (Unavailable("down"), 30.0),
+        (Blocked("refused"), 600.0),
+        (Banned("banned", 7_200.0), 3_600.0),
+        (Banned("banned", 60.0), 60.0),
+        (Banned("banned"), 600.0),
+    ],
+)
+def test_how_long_a_failure_is_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ExchangeError, seconds: float
+) -> None:
+    asked, now = [], 0.0
+
+    def fail(*_: object) -> Instrument:
+        asked.append(1)
+        raise error
+
+    monkeypatch.setattr(Instruments, "_load", fail)
+    clock = SimpleNamespace(monotonic=lambda: now, time_ns=time.time_ns)
+    monkeypatch.setattr(markets, "time", clock)
+    found = markets.Markets(Fake(), cast(RestClient, None), tmp_path / "list", 3_600.0)
+    for moment, times in ((0.0, 1), (1.0, 1), (seconds - 1, 1), (seconds + 1, 2)):
+        now = moment
+        with pytest.raises(type(error)):
+            found.find(Symbol("BTC", "USD"))
+        assert len(asked) == times
