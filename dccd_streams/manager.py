@@ -101,9 +101,8 @@ class StreamManager:
         """
         deadline = time.monotonic() + (self.timing.stop if timeout is None else timeout)
         with self._lock:
-            recorder, roster, self._recorder, self._roster = (
-                self._recorder, self._roster, None, None,
-            )  # fmt: skip
+            recorder, roster = self._recorder, self._roster
+            self._recorder = self._roster = None
             if recorder is None or roster is None:
                 return True
             self._stopping.set()
@@ -169,7 +168,6 @@ class StreamManager:
         """Use another configuration: stop what is gone, start what is new, restart what has
         changed, leave the rest alone. The keys that were touched.
 
-        Settings of exchanges hold for connections that are made from now on.
         ValueError if it has another data path: that needs a restart.
         """
         if config.settings.data_path != self._data:
@@ -187,20 +185,30 @@ class StreamManager:
                 for key, (job, _) in before.items()
                 if key not in after or not same(job, after[key][0]) or job.exchange in moved
             ]
+            starts = {
+                key: (job, pair, job.channels)
+                for key, (job, pair) in after.items()
+                if key in changed or key not in before
+            }
+            for key, task in self._tasks.items():
+                # what was started at run time shares feeds and connections with the others
+                if key not in before and task.job.exchange in moved:
+                    changed.append(key)
+                    starts.setdefault(key, (task.job, task.pair, task.channels))
             for key in changed:
                 self.stop_one(key)
             if self._roster is not None:
                 self._roster.reload(config, moved)
-                for key, (job, pair) in after.items():
-                    if key not in self._tasks and (key in changed or key not in before):
-                        self._start(key, job, pair, job.channels)
-            return list(dict.fromkeys([*changed, *(key for key in after if key not in before)]))
+                for key, start in starts.items():
+                    if key not in self._tasks:
+                        self._start(key, *start)
+            return list(dict.fromkeys([*changed, *starts]))
 
     def _moved(self, config: Config) -> set[str]:
         """The exchanges whose settings are others now."""
-        names = {job.exchange for one in (self.config, config) for job in one.stream_jobs}
-        old = self.config
-        return {n for n in names if old.exchange_settings(n) != config.exchange_settings(n)}
+        jobs = [job for one in (self.config, config) for job in one.stream_jobs]
+        names = {job.exchange for job in (*jobs, *(task.job for task in self._tasks.values()))}
+        return {n for n in names if self.config.exchange_settings(n) != config.exchange_settings(n)}
 
     def _start(self, key: str, job: StreamJob, pair: str, channels: tuple[Channel, ...]) -> None:
         task = Task(key, job, pair, channels, patience=self.timing.down)
@@ -215,12 +223,10 @@ class StreamManager:
         return [one for one in found if self.shard.has(one[1].exchange, one[2])]
 
     def _feeds(self) -> list[Feed]:
-        roster = self._roster
-        return roster.feeds() if roster else []
+        return roster.feeds() if (roster := self._roster) else []
 
     def _day_closed(self, day: str) -> None:
-        roster = self._roster
-        if roster is not None:
+        if (roster := self._roster) is not None:
             close_days(self._store, roster.written(), day)
 
     # --- status --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from fake_exchange import Fake
 from stream_lab import config_of, lab, wait
 
 from dccd_core import instruments
+from dccd_core.config import Config
 from dccd_core.config_sections import StreamJob
 from dccd_core.exchanges.base import Banned, Blocked, ExchangeError, Instrument, Unavailable
 from dccd_core.exchanges.trades import Trade
@@ -174,3 +175,38 @@ def test_how_long_a_failure_is_the_answer(
         with pytest.raises(type(error)):
             found.find(Symbol("BTC", "USD"))
         assert len(asked) == times
+
+
+def other_settings(config: Config) -> Config:
+    """The same with other settings of the exchange."""
+    fake = config.exchanges["fake"].model_copy(update={"requests": 0.9})
+    return config.model_copy(update={"exchanges": {"fake": fake}})
+
+
+@pytest.mark.parametrize("channel", ["ohlc", "book"])
+def test_other_settings_of_an_exchange_restart_what_was_started_at_run_time_too(
+    tmp_path: Path, channel: str
+) -> None:
+    """A feed of its own, or one that it shares with a configured task."""
+    with lab(tmp_path, "trades", markets=(BTC,)) as found:
+        found.wait_live()
+        own = found.manager.start_one(job(time_step=1), "BTC/USD", [channel])
+        found.wait_live()
+        touched = found.manager.reload(other_settings(found.manager.config))
+        assert touched == ["fake_BTC_USD_trades", own] == found.manager.running_keys()
+        found.wait_live()
+        wait(lambda: found.server.open == 1, "the old connection stays")
+        assert found.server.subscribed(f"trades:{BTC}") == 1
+        found.server.trade(BTC, 5)
+        found.wait_trades()
+        found.assert_trades()
+
+
+def test_other_settings_of_an_exchange_without_a_configured_task_hold_too(tmp_path: Path) -> None:
+    with lab(tmp_path, markets=(BTC,)) as found:
+        own = found.manager.start_one(job(), "BTC/USD", ["trades"])
+        found.wait_live()
+        assert found.manager.reload(other_settings(found.manager.config)) == [own]
+        wait(lambda: len(found.server.connects) == 2 and found.server.open == 1)
+        found.wait_live()
+        assert found.manager.reload(found.manager.config) == []
