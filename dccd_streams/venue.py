@@ -132,7 +132,9 @@ class Venue:
         settle = self.timing.settle
 
         def retire() -> None:
-            if successor.ready.is_set() or time.monotonic() > deadline:
+            # one that cannot connect takes nothing over; this one may work until it is closed
+            there = successor.connected or not successor.thread.is_alive()
+            if successor.ready.is_set() or (there and time.monotonic() > deadline):
                 # what it still has to deliver may be missing on the other, which began later
                 self.jobs.submit(partial(connection.end, "another connection took over"), settle)
             else:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 from fake_exchange import Fake
-from stream_lab import config_of, lab, wait
+from stream_lab import Lab, config_of, lab, wait
 
 from dccd_core import instruments
 from dccd_core.config import Config
@@ -21,6 +21,7 @@ from dccd_core.rest import RestClient, Retries
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.schemas import trades_table
 from dccd_streams import markets, roster
+from dccd_streams.connection import Connection
 from dccd_streams.resume import Left, read_left
 
 BTC = "BTC-USD"
@@ -32,6 +33,13 @@ def job(**more: Any) -> StreamJob:
     """A job of one pair."""
     values = {"exchange": "fake", "pairs": ["BTC/USD"], "channels": ["trades"]} | more
     return StreamJob.model_validate(values)
+
+
+def connections(found: Lab) -> list[Connection]:
+    """Those of the one exchange."""
+    roster = found.manager._roster
+    assert roster is not None
+    return roster._venues["fake"].connections()
 
 
 @pytest.mark.parametrize("damage", ["half", "zeros", "empty"])
@@ -210,3 +218,41 @@ def test_other_settings_of_an_exchange_without_a_configured_task_hold_too(tmp_pa
         wait(lambda: len(found.server.connects) == 2 and found.server.open == 1)
         found.wait_live()
         assert found.manager.reload(found.manager.config) == []
+
+
+def test_a_connection_is_not_given_up_for_one_that_cannot_be_made(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", markets=(BTC,), overlap=0.1) as found:
+        found.wait_live()
+        found.server.handshake = 503
+        for _ in range(20):
+            found.server.trade(BTC)
+            found.server.say('{"k": "bye"}')  # it is told again and again, as some are
+            time.sleep(0.05)
+        assert found.server.open == 1
+        assert found.status()["state"] == "live"
+        assert len(connections(found)) == 2
+        found.server.handshake = None
+        wait(lambda: len(found.server.connects) == 2 and found.server.open == 1, "it stays")
+        found.server.trade(BTC)
+        found.wait_trades()
+        found.assert_trades()
+        assert found.status()["reconnects"] == found.status()["gaps"] == 0
+
+
+def test_a_connection_that_the_server_closes_leaves_its_feeds_to_the_next(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", markets=(BTC,), overlap=0.1) as found:
+        found.wait_live()
+        found.server.trade(BTC)
+        found.server.handshake = 503
+        found.server.say('{"k": "bye"}')
+        wait(lambda: len(connections(found)) == 2, "no successor")
+        time.sleep(0.3)
+        found.server.cut()
+        wait(lambda: len(connections(found)) == 1, "the old one goes on")
+        found.server.trade(BTC)
+        found.server.handshake = None
+        found.wait_live()
+        found.server.trade(BTC)
+        found.wait_trades()
+        found.assert_trades()
+        assert found.status()["reconnects"] == 1
