@@ -190,6 +190,9 @@ class Venue:
                 book = self.ask(request, read)
             except (ExchangeError, Cancelled) as error:
                 log.warning("%s: %s: no book: %s", self.name, link.feed.name, error)
+            except Exception:
+                # whatever it is, the link waits for an answer and asks only then again
+                log.exception("%s: %s: no book", self.name, link.feed.name)
             received = time.time_ns() // 1_000
             connection.post(lambda: connection.begin_book(link, book, received))
 

@@ -1,6 +1,7 @@
 """The life of a task: what keeps it from beginning, or from going on after a reload, ends."""
 
 import errno
+import json
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +14,8 @@ from stream_lab import Lab, config_of, lab, wait
 from dccd_core import instruments
 from dccd_core.config import Config
 from dccd_core.config_sections import StreamJob
-from dccd_core.exchanges.base import Banned, Blocked, ExchangeError, Instrument, Unavailable
-from dccd_core.exchanges.trades import Trade
+from dccd_core.exchanges.base import Answer, Banned, Blocked, ExchangeError, Instrument, Unavailable
+from dccd_core.exchanges.trades import Book, Trade
 from dccd_core.instruments import Instruments
 from dccd_core.models import DAY, SECOND, Series, Symbol, Window
 from dccd_core.rest import RestClient, Retries
@@ -256,3 +257,37 @@ def test_a_connection_that_the_server_closes_leaves_its_feeds_to_the_next(tmp_pa
         found.wait_trades()
         found.assert_trades()
         assert found.status()["reconnects"] == 1
+
+
+def test_a_book_that_cannot_be_fetched_whatever_the_reason_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book, came, fails = Fake.book, list[Answer](), list[OSError]()
+
+    def read(self: Fake, answer: Answer, instrument: Instrument) -> Book:
+        came.append(answer)
+        if fails:
+            raise fails.pop()
+        return book(self, answer, instrument)
+
+    monkeypatch.setattr(Fake, "book", read)
+    fake = Fake()
+    fake.book_from_rest, fake.checksum_depth = True, 0  # type: ignore[misc]
+    with lab(tmp_path, "book", markets=(BTC,), exchange=fake) as found:
+        wait(lambda: came)
+        found.wait_live()
+        found.server.edit = without_whole
+        fails.append(FULL)
+        found.server.markets[BTC].change()  # is not sent: the book breaks with the next
+
+        def again() -> bool:
+            found.server.change(BTC)
+            return not fails and str(found.status()["state"]) == "live"
+
+        wait(again, "the book does not come")
+
+
+def without_whole(topic: str, texts: list[str]) -> list[str]:
+    """Books from REST have no snapshots and no checksums."""
+    said = [json.loads(text) for text in texts]
+    return [json.dumps(one | {"sum": None}) for one in said if not one["snapshot"]]
