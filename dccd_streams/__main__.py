@@ -157,7 +157,7 @@ class Service:
         try:
             config = load_config(self._path)
             touched = self._manager.reload(config)
-        except (ConfigError, ValueError) as error:
+        except (ConfigError, ValueError, OSError) as error:
             log.error("the config file is not used, the old one stays:\n%s", error)
             self._manager.problem = f"{CONFIG_UNUSED}{error}"
             return

@@ -212,9 +212,9 @@ class StreamManager:
 
     def _start(self, key: str, job: StreamJob, pair: str, channels: tuple[Channel, ...]) -> None:
         task = Task(key, job, pair, channels, patience=self.timing.down)
-        self._tasks[key] = task
         if self._roster is not None:
             self._roster.attach(task)
+        self._tasks[key] = task  # at last: what cannot be attached at all is no task
 
     def _wanted(self, config: Config) -> list[tuple[str, StreamJob, str]]:
         found = configured(config)

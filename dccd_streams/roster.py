@@ -18,6 +18,7 @@ from dccd_streams.book_feed import BookFeed
 from dccd_streams.candle_feed import CandleFeed
 from dccd_streams.feed import Feed
 from dccd_streams.heal_plan import Hole
+from dccd_streams.jobs import Jobs
 from dccd_streams.recorder import Recorder
 from dccd_streams.resume import open_book, read_left, rows_today
 from dccd_streams.shared_reader import SharedReader
@@ -54,6 +55,7 @@ class Roster:
         self._feeds: dict[FeedKey, Feed] = {}
         self._users: dict[Series, list[Task]] = {}
         self._stopped = False
+        self._jobs = Jobs("stream-attach", 1)
 
     def feeds(self) -> list[Feed]:
         """Every feed."""
@@ -77,7 +79,15 @@ class Roster:
 
     def attach(self, task: Task) -> None:
         """Look its market up, in the background, and begin to write."""
-        venue = self._venue(task.job.exchange)
+        if task.stopped or self._stopped:
+            return
+        try:
+            venue = self._venue(task.job.exchange)
+        except OSError as error:  # its budget of requests cannot be kept: the disk is full, say
+            log.error("%s: %s", task.key, error)
+            task.problem = str(error)
+            self._jobs.submit(partial(self.attach, task), min(_RETRY, self._timing.quarantine))
+            return
         venue.jobs.submit(partial(self._prepare, venue, task))
 
     def detach(self, task: Task) -> None:
@@ -117,6 +127,7 @@ class Roster:
         with self._lock:
             self._stopped = True
             venues = list(self._venues.values())
+        self._jobs.close(0.0)
         for venue in venues:
             venue.end()  # all, before one is waited for: it may take the time of the others
         done = [venue.stop(deadline) for venue in venues]

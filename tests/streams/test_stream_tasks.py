@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from fake_exchange import Fake
+from fake_exchange import Fake, registered
 from stream_lab import Lab, config_of, lab, wait
 
 from dccd_core import instruments
@@ -17,11 +17,13 @@ from dccd_core.config_sections import StreamJob
 from dccd_core.exchanges.base import Answer, Banned, Blocked, ExchangeError, Instrument, Unavailable
 from dccd_core.exchanges.trades import Book, Trade
 from dccd_core.instruments import Instruments
+from dccd_core.limits import Limiter
 from dccd_core.models import DAY, SECOND, Series, Symbol, Window
 from dccd_core.rest import RestClient, Retries
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.schemas import trades_table
-from dccd_streams import markets, roster
+from dccd_streams import __main__, markets, roster
+from dccd_streams.__main__ import Service
 from dccd_streams.connection import Connection
 from dccd_streams.resume import Left, read_left
 
@@ -285,6 +287,89 @@ def test_a_book_that_cannot_be_fetched_whatever_the_reason_is_fetched_again(
             return not fails and str(found.status()["state"]) == "live"
 
         wait(again, "the book does not come")
+
+
+def two_exchanges(found: Lab, other: Fake) -> Config:
+    """The configuration of a lab, with one exchange more."""
+    more = config_of(found.server, found.folder, "trades", name=other.name)
+    both = config_of(found.server, found.folder, "trades")
+    jobs = [*more.stream_jobs, *both.stream_jobs]
+    return both.model_copy(
+        update={"stream_jobs": jobs, "exchanges": both.exchanges | more.exchanges}
+    )
+
+
+def test_a_reload_goes_on_where_the_budget_of_an_exchange_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others begin at once, and that one when there is room."""
+    other, update = Fake(), Limiter._update
+    other.name = "other"  # type: ignore[misc]
+
+    def full(self: Limiter, change: Any) -> Any:
+        if "other" in self._path.name:
+            raise FULL
+        return update(self, change)
+
+    with registered(other), lab(tmp_path, markets=(BTC,), quarantine=0.5) as found:
+        service = Service(found.manager, found.manager.config)
+        both = two_exchanges(found, other)
+        monkeypatch.setattr(__main__, "load_config", lambda _: both)
+        with monkeypatch.context() as patch:
+            patch.setattr(Limiter, "_update", full)
+            service._reload()
+            assert found.manager.problem is None
+            wait(lambda: found.manager.status()[1]["state"] == "live", "the other does not begin")
+            assert "No space left" in str(found.manager.status()[0]["problem"])
+        found.wait_live()
+        assert [one["problem"] for one in found.manager.status()] == [None, None]
+
+
+def test_a_task_that_waits_for_room_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise FULL
+
+    with lab(tmp_path, markets=(BTC,), quarantine=0.2) as found:
+        with monkeypatch.context() as patch:
+            patch.setattr(Limiter, "_update", full)
+            key = found.manager.start_one(job(), "BTC/USD", ["trades"])
+            assert found.manager.stop_one(key)
+        time.sleep(0.4)
+        assert found.manager.running_keys() == []
+        assert found.server.open == 0
+
+
+def test_a_reload_that_fails_ends_nothing_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise FULL
+
+    with lab(tmp_path, "trades", markets=(BTC,)) as found:
+        service = Service(found.manager, found.manager.config)
+        monkeypatch.setattr(__main__, "load_config", lambda _: found.manager.config)
+        with monkeypatch.context() as patch:
+            patch.setattr(roster.Roster, "reload", full)
+            service._reload()
+        assert "No space left" in str(found.manager.problem)
+        found.wait_live()
+        service._reload()
+        assert found.manager.problem is None
+
+
+def test_what_cannot_be_attached_at_all_is_no_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: roster.Roster, name: str) -> None:
+        raise ValueError("it has no live channels")
+
+    with lab(tmp_path, markets=(BTC,)) as found:
+        monkeypatch.setattr(roster.Roster, "_venue", refuse)
+        with pytest.raises(ValueError, match="no live channels"):
+            found.manager.start_one(job(), "BTC/USD", ["trades"])
+        assert found.manager.running_keys() == []
 
 
 def without_whole(topic: str, texts: list[str]) -> list[str]:
