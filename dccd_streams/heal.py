@@ -2,30 +2,24 @@
 
 import logging
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
-
-from numpy.typing import NDArray
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from dccd_core.exchanges.base import (
     Answer,
     BadAnswer,
-    Blocked,
     Exchange,
     ExchangeError,
     Rejected,
     Request,
-    UnknownSymbol,
 )
-from dccd_core.exchanges.live import LiveCandle
-from dccd_core.exchanges.trades import OutOfReach, Trade, TradesHistory, TradesPage
+from dccd_core.exchanges.trades import TradesHistory, TradesPage
 from dccd_core.limits import Cancelled
-from dccd_core.models import DAY, SECOND, Channel, Series, Window, iso
-from dccd_core.pages import columns, fetch_page
+from dccd_core.models import DAY, SECOND, Window
 from dccd_streams.candle_feed import CandleFeed
 from dccd_streams.feed import FUTURE
+from dccd_streams.heal_fill import FillCandles, FillTrades
 from dccd_streams.heal_plan import Hole
 from dccd_streams.jobs import Jobs
 from dccd_streams.timing import Timing
@@ -46,7 +40,7 @@ class Ask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """How far a walk came: everything before `until` has been seen. `late` counts trades after the
+    """How far a walk is: everything before `until` has been seen. `late` counts trades after the
     start that are older than a stream may be late; `clock` is the exchange's."""
 
     until: int
@@ -82,8 +76,9 @@ class Healer:
 
         def probe() -> None:
             since = feed.newest or time.time_ns() // 1_000 - int(self.timing.quiet_least * SECOND)
+            found: Walked | None
             try:
-                found: Walked | None = self.walk(feed, Hole(since, None, ""), _PROBE_PAGES)
+                *_, found = self.walk(feed, Hole(since, None, ""), since, _PROBE_PAGES)
             except (ExchangeError, Cancelled) as error:
                 log.info("%s: cannot tell whether the market is quiet: %s", feed.name, error)
                 found = None
@@ -91,29 +86,32 @@ class Healer:
 
         self.jobs.submit(probe)
 
-    def walk(self, feed: TradeFeed, hole: Hole, pages: int = _MOST_PAGES) -> Walked:
-        """Fetch page by page from the start of a hole, and hand the trades to the feed."""
+    def walk(
+        self, feed: TradeFeed, hole: Hole, start: int, pages: int = _MOST_PAGES
+    ) -> Iterator[Walked]:
+        """Fetch page by page from a time in a hole on, and hand the trades to the feed."""
         exchange, settle = self.exchange, int(self.timing.settle * SECOND)
         if not isinstance(exchange, TradesHistory):
             raise Rejected(f"{self.exchange.title} serves no past trades")
-        instrument = feed.subscription.instrument
-        request: Request | None = exchange.trades_request(instrument, hole.start)
-        until, late, clock, shown = hole.start, 0, 0, hole.before is None
+        request: Request | None
+        request = exchange.trades_request(feed.subscription.instrument, start)
+        until, late, shown = start, 0, hole.before is None
         for _ in range(pages):
             page, clock = self._page(exchange, feed, request)
             self._check_times(page, clock)
-            feed.fetched(hole, [trade for trade in page.trades if _inside(trade, hole)])
+            feed.fetched(hole, [trade for trade in page.trades if hole.holds(trade)])
             late += sum(hole.start < trade.time < clock - settle for trade in page.trades)
-            shown = shown or _shows(page.trades, hole)
+            shown = shown or hole.is_shown(page.trades)
             until = max(until, self._reached(page, clock, hole if shown else None))
             if hole.end is not None and until >= hole.end:
-                return Walked(hole.end, late, clock)
+                yield Walked(hole.end, late, clock)
+                return
+            yield Walked(until, late, clock)
             if page.next is None:
-                return Walked(until, late, clock)
+                return
             if page.next == request:
                 raise BadAnswer(f"{exchange.title}: a page of trades that continues with itself")
             request = page.next
-        return Walked(until, late, clock)
 
     def _reached(self, page: TradesPage, clock: int, shown: Hole | None) -> int:
         """Before when all is seen after a page, as far as it tells.
@@ -148,143 +146,3 @@ class Healer:
             return exchange.trades(answer, instrument, asked), min(answer.time, latest)
 
         return self.ask(asked, read)
-
-
-def _shows(trades: list[Trade], hole: Hole) -> bool:
-    """Whether the trade of the stream at the end of a hole is among these."""
-    return any(trade.trade_id == hole.before for trade in trades)
-
-
-def _inside(trade: Trade, hole: Hole) -> bool:
-    return trade.time >= hole.start and (hole.end is None or trade.time <= hole.end)
-
-
-class Fill(ABC):
-    """One hole that is being filled, tried again until it is or cannot be."""
-
-    def __init__(self, healer: Healer, hole: Hole, name: str) -> None:
-        self.healer, self.hole, self.name = healer, hole, name
-        self.start, self.tries = hole.start, 0
-
-    def run(self) -> None:
-        """One attempt."""
-        try:
-            if self.attempt():
-                log.info("%s: filled from %s on (%s)", self.name, iso(self.start), self.hole.cause)
-            else:
-                self._again("REST does not know the newest yet")
-        except Cancelled:
-            return  # the hole stays missing in the ledger, and the next start finds it
-        except (Blocked, UnknownSymbol, Rejected) as error:
-            self._give_up(str(error))
-        except ExchangeError as error:
-            self._again(str(error))
-
-    def _again(self, why: str) -> None:
-        timing = self.healer.timing
-        self.tries += 1
-        if self.tries >= timing.heal_tries:
-            self._give_up(f"{why}, {self.tries} times")
-            return
-        delay = min(timing.heal_most, timing.heal_first * 2 ** (self.tries - 1))
-        log.info("%s: not filled yet: %s; again in %.0f s", self.name, why, delay)
-        self.healer.jobs.submit(self.run, delay)
-
-    def _give_up(self, why: str) -> None:
-        log.warning("%s: lost from %s on: %s; %s", self.name, iso(self.start), self.hole.cause, why)
-        if self.hole.end is not None and self.start < self.hole.end:
-            self.lost(Window(self.start, self.hole.end), f"{self.hole.cause}; {why}")
-
-    @abstractmethod
-    def attempt(self) -> bool:
-        """Fetch from `start` on, and move it; whether all is there."""
-
-    @abstractmethod
-    def lost(self, window: Window, cause: str) -> None:
-        """Tell the feed."""
-
-
-class FillTrades(Fill):
-    """A hole of trades."""
-
-    def __init__(self, healer: Healer, feed: TradeFeed, hole: Hole) -> None:
-        super().__init__(healer, hole, feed.name)
-        self._feed = feed
-
-    def _give_up_old(self) -> None:
-        """What is out of the exchange's reach is lost."""
-        exchange, now = self.healer.exchange, self.hole.end or time.time_ns() // 1_000
-        if not isinstance(exchange, TradesHistory) or exchange.reach is None:
-            return
-        reached = now - exchange.reach * SECOND
-        if self.start < reached:
-            why = f"{self.hole.cause}; {exchange.title} serves no older trades"
-            self.lost(Window(self.start, reached), why)
-            self.start = reached
-
-    def attempt(self) -> bool:
-        self._give_up_old()
-        rest = replace(self.hole, start=self.start)
-        try:
-            until = self.healer.walk(self._feed, rest).until
-        except OutOfReach as error:
-            until = self._take_newest(rest, error)
-        if until > self.start:
-            self._feed.settled(self.hole, Window(self.start, until))
-            self.start = until
-        return self.hole.end is None or until >= self.hole.end
-
-    def _take_newest(self, rest: Hole, error: OutOfReach) -> int:
-        """Give up what is older than what is served, and keep that; up to where it reaches."""
-        served, end = error.served, rest.end
-        # of its time there may be older ones
-        first = served[0].time + 1 if end is None else min(end, served[0].time + 1)
-        self.lost(Window(self.start, first), f"{rest.cause}; {error}")
-        self.start = first
-        self._feed.fetched(rest, [trade for trade in served if _inside(trade, rest)])
-        if end is not None and _shows(served, rest):
-            return end
-        return max(first, served[-1].time if end is None else min(end, served[-1].time))
-
-    def lost(self, window: Window, cause: str) -> None:
-        self._feed.given_up(self.hole, window, cause)
-
-
-class FillCandles(Fill):
-    """A hole of candles."""
-
-    def __init__(self, healer: Healer, feed: CandleFeed, hole: Hole) -> None:
-        super().__init__(healer, hole, feed.name)
-        self._feed = feed
-
-    def attempt(self) -> bool:
-        exchange, subscription = self.healer.exchange, self._feed.subscription
-        end = self.hole.end
-        if end is None or subscription.span not in exchange.spans:
-            raise Rejected(f"{exchange.title} serves no such candles")
-        symbol = subscription.instrument.symbol
-        series = Series(exchange.name, Channel.OHLC, symbol, subscription.span)
-        size = exchange.limits.page * series.span * SECOND
-        while self.start < end:
-            window = Window(self.start, min(end, self.start + size))
-            page = fetch_page(self.healer.ask, exchange, subscription.instrument, series, window)
-            now = time.time_ns() // 1_000
-            count = len(page.candles)
-            listed = [_listed(column, count) for column in columns(page.candles)]
-            rows = zip(*listed, [now] * count, strict=True)
-            self._feed.fetched([LiveCandle(*row) for row in rows])
-            for covered in page.covered:
-                self._feed.settled(covered)
-            reached = max((w.end for w in page.covered), default=window.start)
-            if reached <= self.start:
-                return False
-            self.start = reached
-        return True
-
-    def lost(self, window: Window, cause: str) -> None:
-        self._feed.given_up(window, cause)
-
-
-def _listed(column: NDArray[Any] | None, length: int) -> list[Any]:
-    """A column as plain numbers; of one that the exchange does not have, None for each row."""
-    return [None] * length if column is None else column.tolist()

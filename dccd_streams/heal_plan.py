@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from dccd_core.exchanges.trades import Trade
 from dccd_core.models import Series, Window
 
 
@@ -25,3 +26,11 @@ class Hole:
     def window(self, newest: int) -> Window:
         """As a window; `newest` is where it ends if it has no end of its own."""
         return Window(self.start, max(self.start, newest if self.end is None else self.end))
+
+    def holds(self, trade: Trade) -> bool:
+        """Whether a trade is of its time."""
+        return trade.time >= self.start and (self.end is None or trade.time <= self.end)
+
+    def is_shown(self, trades: list[Trade]) -> bool:
+        """Whether the trade of the stream at its end is among these."""
+        return any(trade.trade_id == self.before for trade in trades)

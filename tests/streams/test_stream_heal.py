@@ -1,14 +1,28 @@
 """What REST has to show before a hole of the stream's trades is closed."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 from fake_exchange import Fake
 from stream_lab import Lab, lab, wait
 
+from dccd_core.exchanges.base import Answer, Banned, Instrument, Request, Unavailable
+from dccd_core.exchanges.live import Subscription
+from dccd_core.exchanges.trades import Trade, TradesPage
 from dccd_core.models import SECOND, Channel, Series, Symbol, Window
+from dccd_core.store.datastore import DataStore
+from dccd_core.store.journal import JournalWriter
+from dccd_streams.heal import Healer
+from dccd_streams.heal_plan import Hole
+from dccd_streams.jobs import Jobs
+from dccd_streams.timing import Timing
+from dccd_streams.trade_feed import TradeFeed
+
+T = TypeVar("T")
+START = 1_795_000_000 * SECOND
 
 BTC = "BTC-USD"
 SERIES = Series("fake", Channel.TRADES, Symbol("BTC", "USD"))
@@ -80,3 +94,111 @@ def test_rest_that_never_shows_it_makes_a_loss(tmp_path: Path) -> None:
         why = "the server cut the connection; REST does not know the newest yet, 3 times"
         wait(lambda: any(one.cause == why for one in found.store.lost(SERIES)), "it is not told")
         assert not_lost(found) == 0
+
+
+# --- one hole, without a clock ----------------------------------------------------------------
+
+
+class Queue(Jobs):
+    """Runs what it is given in the thread of the test, and notes the waits."""
+
+    def __init__(self) -> None:
+        super().__init__("test", 1)
+        self.waits: list[float] = []
+        self.waiting: list[Callable[[], None]] = []
+
+    def submit(self, job: Callable[[], None], delay: float = 0.0) -> None:
+        self.waits.append(delay)
+        self.waiting.append(job)
+
+    def run(self, most: int = 100) -> None:
+        """All that waits, and what follows from it."""
+        while self.waiting and most:
+            self.waiting.pop(0)()
+            most -= 1
+
+
+class Past(Fake):
+    """A trade each second, a hundred a page."""
+
+    contiguous = False
+
+    def __init__(self, count: int) -> None:
+        self.past = [
+            Trade(START + n * SECOND, None, f"id-{n}", 1.0, 1.0, True) for n in range(count)
+        ]
+
+    def trades(self, answer: Answer, instrument: Instrument, request: Request) -> TradesPage:
+        rest = [one for one in self.past if one.time >= int(request.params["time"])]
+        more = self.trades_request(instrument, rest[100].time) if rest[100:] else None
+        return TradesPage(rest[:100], more)
+
+
+class Filling:
+    """A hole, filled from an exchange. `errors` are raised in place of answers."""
+
+    def __init__(self, folder: Path, exchange: Fake, seconds: int) -> None:
+        self.asked, self.jobs = 0, Queue()
+        self.errors = dict[int, Exception]()
+        self.store = DataStore(folder)
+        self.journal = JournalWriter(self.store.journal)
+        market = Instrument(SERIES.symbol, BTC, True)
+        self.healer = Healer(exchange, self.ask, self.jobs, Timing())
+        self.feed = TradeFeed(
+            Subscription(market, Channel.TRADES),
+            self.journal,
+            self.healer.trades,
+            contiguous=exchange.contiguous,
+            healable=True,
+            settle=1.0,
+        )
+        self.feed.write(SERIES, None, "")
+        self.hole = Hole(START, START + seconds * SECOND, "cut")
+
+    def ask(self, request: Request, read: Callable[[Answer], T]) -> T:
+        self.asked += 1
+        if self.asked in self.errors:
+            raise self.errors[self.asked]
+        return read(Answer(200, {}, b"", self.hole.window(0).end + 3_600 * SECOND))
+
+    def run(self) -> None:
+        """Fill it as far as it goes."""
+        self.feed.fill(self.hole)
+        self.jobs.run()
+        self.journal.sync()
+
+    def stored(self) -> int:
+        return len(self.store.load(SERIES))
+
+    def lost(self) -> list[tuple[Window, str]]:
+        """What is lost, with the causes."""
+        return [(Window(one.start, one.end), one.cause) for one in self.store.lost(SERIES)]
+
+
+def test_a_long_hole_is_filled_though_an_answer_fails_now_and_then(tmp_path: Path) -> None:
+    made = Filling(tmp_path, Past(20_001), 20_000)
+    made.errors = {number: Unavailable("HTTP 502") for number in range(40, 1_000, 40)}
+    made.run()
+    assert made.stored() >= 20_000
+    assert made.lost() == []
+    assert made.asked < 220, "what was fetched is fetched again"
+    made.journal.close()
+
+
+def test_what_is_fetched_before_it_is_given_up_is_not_lost(tmp_path: Path) -> None:
+    made = Filling(tmp_path, Past(1_001), 1_000)
+    made.errors = {number: Unavailable("HTTP 502") for number in range(4, 20)}
+    made.run()
+    rest = Window(START + 299 * SECOND, START + 1_000 * SECOND)
+    assert made.lost() == [(rest, "cut; HTTP 502, 10 times")]
+    made.journal.close()
+
+
+def test_a_ban_is_waited_for_however_often(tmp_path: Path) -> None:
+    made = Filling(tmp_path, Past(11), 10)
+    made.errors = {number: Banned("banned", 7_200.0) for number in range(1, 21)}
+    made.run()
+    assert made.jobs.waits[1:] == [7_200.0] * 20
+    assert made.stored() >= 10
+    assert made.lost() == []
+    made.journal.close()

@@ -1,0 +1,176 @@
+"""A hole that is being filled: tried again until it is, or given up with a cause."""
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from dccd_core.exchanges.base import (
+    Blocked,
+    ExchangeError,
+    RateLimited,
+    Rejected,
+    UnknownSymbol,
+)
+from dccd_core.exchanges.live import LiveCandle
+from dccd_core.exchanges.trades import OutOfReach, TradesHistory
+from dccd_core.limits import Cancelled
+from dccd_core.models import SECOND, Channel, Series, Window, iso
+from dccd_core.pages import columns, fetch_page
+from dccd_streams.candle_feed import CandleFeed
+from dccd_streams.heal_plan import Hole
+from dccd_streams.trade_feed import TradeFeed
+
+if TYPE_CHECKING:
+    from dccd_streams.heal import Healer
+
+log = logging.getLogger(__name__)
+
+
+class Fill(ABC):
+    """One hole that is being filled, tried again until it is or cannot be."""
+
+    def __init__(self, healer: "Healer", hole: Hole, name: str) -> None:
+        self.healer, self.hole, self.name = healer, hole, name
+        self.start, self.tries = hole.start, 0
+
+    def run(self) -> None:
+        """One attempt."""
+        try:
+            if self.attempt():
+                begin, cause = iso(self.hole.start), self.hole.cause
+                log.info("%s: filled from %s on (%s)", self.name, begin, cause)
+            else:
+                self._again("REST does not know the newest yet")
+        except Cancelled:
+            return  # the hole stays missing in the ledger, and the next start finds it
+        except (Blocked, UnknownSymbol, Rejected) as error:
+            self._give_up(str(error))
+        except RateLimited as error:
+            if error.retry_after:
+                self._later(error.retry_after, str(error))
+            else:
+                self._again(str(error))
+        except ExchangeError as error:
+            self._again(str(error))
+
+    def _again(self, why: str) -> None:
+        timing = self.healer.timing
+        self.tries += 1
+        if self.tries >= timing.heal_tries:
+            self._give_up(f"{why}, {self.tries} times")
+            return
+        delay = min(timing.heal_most, timing.heal_first * 2 ** (self.tries - 1))
+        self._later(delay, why)
+
+    def _later(self, delay: float, why: str) -> None:
+        log.info("%s: not filled yet: %s; again in %.0f s", self.name, why, delay)
+        self.healer.jobs.submit(self.run, delay)
+
+    def _give_up(self, why: str) -> None:
+        log.warning("%s: lost from %s on: %s; %s", self.name, iso(self.start), self.hole.cause, why)
+        if self.hole.end is not None and self.start < self.hole.end:
+            self.lost(Window(self.start, self.hole.end), f"{self.hole.cause}; {why}")
+
+    def move(self, start: int) -> None:
+        """What is before this is done with: who gets on has not tried in vain."""
+        self.start, self.tries = start, 0
+
+    @abstractmethod
+    def attempt(self) -> bool:
+        """Fetch from `start` on, and move it; whether all is there."""
+
+    @abstractmethod
+    def lost(self, window: Window, cause: str) -> None:
+        """Tell the feed."""
+
+
+class FillTrades(Fill):
+    """A hole of trades."""
+
+    def __init__(self, healer: "Healer", feed: TradeFeed, hole: Hole) -> None:
+        super().__init__(healer, hole, feed.name)
+        self._feed = feed
+
+    def _give_up_old(self) -> None:
+        """What is out of the exchange's reach is lost."""
+        exchange, now = self.healer.exchange, self.hole.end or time.time_ns() // 1_000
+        if not isinstance(exchange, TradesHistory) or exchange.reach is None:
+            return
+        reached = now - exchange.reach * SECOND
+        if self.start < reached:
+            why = f"{self.hole.cause}; {exchange.title} serves no older trades"
+            self.lost(Window(self.start, reached), why)
+            self.move(reached)
+
+    def attempt(self) -> bool:
+        self._give_up_old()
+        try:
+            for walked in self.healer.walk(self._feed, self.hole, self.start):
+                self._settle(walked.until)
+        except OutOfReach as error:
+            self._settle(self._take_newest(error))
+        return self.hole.end is None or self.start >= self.hole.end
+
+    def _settle(self, until: int) -> None:
+        """After each page: what fails later costs only what comes later."""
+        if until > self.start:
+            self._feed.settled(self.hole, Window(self.start, until))
+            self.move(until)
+
+    def _take_newest(self, error: OutOfReach) -> int:
+        """Give up what is older than what is served, and keep that; up to where it reaches."""
+        served, end = error.served, self.hole.end
+        # of its time there may be older ones
+        first = served[0].time + 1 if end is None else min(end, served[0].time + 1)
+        self.lost(Window(self.start, first), f"{self.hole.cause}; {error}")
+        self.move(first)
+        self._feed.fetched(self.hole, [trade for trade in served if self.hole.holds(trade)])
+        if end is not None and self.hole.is_shown(served):
+            return end
+        return max(first, served[-1].time if end is None else min(end, served[-1].time))
+
+    def lost(self, window: Window, cause: str) -> None:
+        self._feed.given_up(self.hole, window, cause)
+
+
+class FillCandles(Fill):
+    """A hole of candles."""
+
+    def __init__(self, healer: "Healer", feed: CandleFeed, hole: Hole) -> None:
+        super().__init__(healer, hole, feed.name)
+        self._feed = feed
+
+    def attempt(self) -> bool:
+        exchange, subscription = self.healer.exchange, self._feed.subscription
+        end = self.hole.end
+        if end is None or subscription.span not in exchange.spans:
+            raise Rejected(f"{exchange.title} serves no such candles")
+        symbol = subscription.instrument.symbol
+        series = Series(exchange.name, Channel.OHLC, symbol, subscription.span)
+        size = exchange.limits.page * series.span * SECOND
+        while self.start < end:
+            window = Window(self.start, min(end, self.start + size))
+            page = fetch_page(self.healer.ask, exchange, subscription.instrument, series, window)
+            now = time.time_ns() // 1_000
+            count = len(page.candles)
+            listed = [_listed(column, count) for column in columns(page.candles)]
+            rows = zip(*listed, [now] * count, strict=True)
+            self._feed.fetched([LiveCandle(*row) for row in rows])
+            for covered in page.covered:
+                self._feed.settled(covered)
+            reached = max((w.end for w in page.covered), default=window.start)
+            if reached <= self.start:
+                return False
+            self.move(reached)
+        return True
+
+    def lost(self, window: Window, cause: str) -> None:
+        self._feed.given_up(window, cause)
+
+
+def _listed(column: NDArray[Any] | None, length: int) -> list[Any]:
+    """A column as plain numbers; of one that the exchange does not have, None for each row."""
+    return [None] * length if column is None else column.tolist()
