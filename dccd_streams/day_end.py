@@ -69,4 +69,4 @@ def _fill_holes(store: DataStore, feed: TradeFeed, series: Series, day: str) -> 
         after = rows.filter(pl.col("trade_id") > last)["time"].min()
         start = int(before) if isinstance(before, int) else window.start
         end = int(after) + 1 if isinstance(after, int) else window.end
-        feed.fill(Hole(start, end, f"trades {first} to {last} are missing"))
+        feed.fill(Hole(start, end, f"trades {first} to {last} are missing", str(last + 1)))

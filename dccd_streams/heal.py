@@ -41,11 +41,17 @@ class Ask(Protocol):
 @dataclass(frozen=True, slots=True)
 class Walked:
     """How far a walk is: everything before `until` has been seen. `late` counts trades after the
-    start that are older than a stream may be late; `clock` is the exchange's."""
+    start that are older than a stream may be late; `clock` is the exchange's, `last` the last
+    trade. `served`: what is older than this is gone. `quiet`, at the end: the last answer says that
+    there are no more trades before this time.
+    """
 
     until: int
     late: int
     clock: int
+    last: str
+    served: int = 0
+    quiet: int | None = None
 
 
 class Healer:
@@ -93,41 +99,39 @@ class Healer:
         exchange, settle = self.exchange, int(self.timing.settle * SECOND)
         if not isinstance(exchange, TradesHistory):
             raise Rejected(f"{self.exchange.title} serves no past trades")
-        request: Request | None
         request = exchange.trades_request(feed.subscription.instrument, start)
-        until, late, shown = start, 0, hole.before is None
+        until, late, last, shown, known = start, 0, "", False, set[str]()
         for _ in range(pages):
             page, clock = self._page(exchange, feed, request)
             self._check_times(page, clock)
             feed.fetched(hole, [trade for trade in page.trades if hole.holds(trade)])
-            late += sum(hole.start < trade.time < clock - settle for trade in page.trades)
+            news = [trade for trade in page.trades if trade.trade_id not in known]
+            late += sum(hole.start < trade.time < clock - settle for trade in news)
+            last = page.trades[-1].trade_id if page.trades else last
+            known = {trade.trade_id for trade in page.trades}
             shown = shown or hole.is_shown(page.trades)
-            until = max(until, self._reached(page, clock, hole if shown else None))
-            if hole.end is not None and until >= hole.end:
-                yield Walked(hole.end, late, clock)
+            until, served = max(until, self._reached(page, clock)), page.served or 0
+            following = page.next
+            if following is None and news and page.again != request:
+                following = page.again
+            if following is None and shown:
+                until = max(until, hole.end or 0)
+            if hole.end is not None and max(until, served) >= hole.end:
+                yield Walked(hole.end, late, clock, last, served)
                 return
-            yield Walked(until, late, clock)
-            if page.next is None:
-                return
-            if page.next == request:
-                raise BadAnswer(f"{exchange.title}: a page of trades that continues with itself")
-            request = page.next
-
-    def _reached(self, page: TradesPage, clock: int, shown: Hole | None) -> int:
-        """Before when all is seen after a page, as far as it tells.
-
-        `shown`: the hole, where the exchange serves what the stream has brought at its end. One
-        that lags does not, and its last page does not tell that there is no more.
-        """
-        reached = page.trades[-1].time if page.trades else 0
-        if reached > clock + int(self.timing.ahead * SECOND):
-            reached = 0
-        if page.next is None and shown is not None:
             # what happened just now may not be published yet
-            reached = max(reached, clock - int(self.timing.settle * SECOND))
-            if shown.before is not None:
-                reached = max(reached, shown.end or 0)
-        return reached
+            quiet = None if following or hole.before else clock - settle
+            yield Walked(max(until, served), late, clock, last, served, quiet)
+            if following is None:
+                return
+            if following == request:
+                raise BadAnswer(f"{exchange.title}: a page of trades that continues with itself")
+            request = following
+
+    def _reached(self, page: TradesPage, clock: int) -> int:
+        """Before when all is seen after a page, as its trades tell."""
+        reached = page.trades[-1].time if page.trades else 0
+        return 0 if reached > clock + int(self.timing.ahead * SECOND) else reached
 
     def _check_times(self, page: TradesPage, clock: int) -> None:
         latest = clock + int(max(float(DAY), self.timing.ahead) * SECOND)
@@ -135,11 +139,9 @@ class Healer:
             raise BadAnswer(f"{self.exchange.title}: {FUTURE}")
 
     def _page(
-        self, exchange: TradesHistory, feed: TradeFeed, request: Request | None
+        self, exchange: TradesHistory, feed: TradeFeed, asked: Request
     ) -> tuple[TradesPage, int]:
-        if request is None:
-            raise BadAnswer("no page to ask for")
-        asked, instrument = request, feed.subscription.instrument
+        instrument = feed.subscription.instrument
 
         def read(answer: Answer) -> tuple[TradesPage, int]:
             latest = time.time_ns() // 1_000 + int(self.timing.ahead * SECOND)

@@ -24,9 +24,11 @@ from dccd_streams.heal_plan import Hole
 from dccd_streams.trade_feed import TradeFeed
 
 if TYPE_CHECKING:
-    from dccd_streams.heal import Healer
+    from dccd_streams.heal import Healer, Walked
 
 log = logging.getLogger(__name__)
+
+_AGREEMENTS = 3  # empty and cut answers do come by mistake
 
 
 class Fill(ABC):
@@ -93,26 +95,47 @@ class FillTrades(Fill):
     def __init__(self, healer: "Healer", feed: TradeFeed, hole: Hole) -> None:
         super().__init__(healer, hole, feed.name)
         self._feed = feed
+        self._ends: list[Walked] = []
 
     def _give_up_old(self) -> None:
         """What is out of the exchange's reach is lost."""
         exchange, now = self.healer.exchange, self.hole.end or time.time_ns() // 1_000
         if not isinstance(exchange, TradesHistory) or exchange.reach is None:
             return
-        reached = now - exchange.reach * SECOND
-        if self.start < reached:
-            why = f"{self.hole.cause}; {exchange.title} serves no older trades"
-            self.lost(Window(self.start, reached), why)
-            self.move(reached)
+        self._give_up_before(now - exchange.reach * SECOND)
+
+    def _give_up_before(self, served: int) -> None:
+        end = served if self.hole.end is None else min(served, self.hole.end)
+        if self.start >= end:
+            return
+        why = f"{self.hole.cause}; {self.healer.exchange.title} serves no older trades"
+        log.warning("%s: lost from %s to %s: %s", self.name, iso(self.start), iso(end), why)
+        self.lost(Window(self.start, end), why)
+        self.move(end)
 
     def attempt(self) -> bool:
         self._give_up_old()
+        begin = self.start
         try:
-            for walked in self.healer.walk(self._feed, self.hole, self.start):
+            for walked in self.healer.walk(self._feed, self.hole, begin):
+                self._give_up_before(walked.served)
                 self._settle(walked.until)
+                if walked.quiet is not None:
+                    self._believe(walked, walked.quiet)
         except OutOfReach as error:
             self._settle(self._take_newest(error))
-        return self.hole.end is None or self.start >= self.hole.end
+        # an open hole has told what it can: the stream goes on from there
+        return self.start >= self.hole.end if self.hole.end is not None else self.start > begin
+
+    def _believe(self, end: "Walked", quiet: int) -> None:
+        """That no trade follows is believed when it was said often enough."""
+        if self._ends and self._ends[0].last != end.last:
+            self._ends.clear()
+        self._ends.append(end)
+        if len(self._ends) == _AGREEMENTS:
+            quiet = min(one.quiet or 0 for one in self._ends)
+            self._ends.clear()
+            self._settle(quiet if self.hole.end is None else min(quiet, self.hole.end))
 
     def _settle(self, until: int) -> None:
         """After each page: what fails later costs only what comes later."""

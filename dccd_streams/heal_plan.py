@@ -10,8 +10,8 @@ from dccd_core.models import Series, Window
 class Hole:
     """A window, in the exchange's time, of which rows may be missing.
 
-    `end` None: up to now, as nothing has come since. `before` is the trade of the stream at its
-    end, if that is there: REST that does not show it yet does not know all of the hole. `series`
+    `end` None: up to now, as nothing has come since. `before` is a trade that is stored, at its
+    end, if there is one: REST that does not show it yet does not know all of the hole. `series`
     are those that lack them (None: all of a feed), and `joins` how many series had joined the feed
     by then: one that joins later, or anew, has not had all that is fetched.
     """

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from dccd_core.intervals import subtract
-from dccd_core.models import SECOND, Series, Window
+from dccd_core.models import SECOND, Channel, Series, Window, microseconds
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.gather import JournalReader
@@ -15,6 +15,7 @@ from dccd_streams.heal_plan import Hole
 log = logging.getLogger(__name__)
 
 _FAR = 1 << 60
+_NEAR = 60 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +67,31 @@ def _left_in(store: DataStore, series: Series, window: Window, newest: int) -> L
     end = covered[-1].end if covered else newest
     whole = Window(min([*starts, end]), end)
     missing = subtract([whole], covered)
-    return Left(end, [Hole(hole.start, hole.end, "left by an earlier run") for hole in missing])
+    why = "left by an earlier run"
+    return Left(end, [Hole(*hole, why, _first_trade(store, series, hole.end)) for hole in missing])
+
+
+def _first_trade(store: DataStore, series: Series, end: int) -> str | None:
+    """The stored trade with which a hole ends; it may be within, as its last microsecond is."""
+    if series.channel is not Channel.TRADES:
+        return None
+    try:
+        rows = store.load(series, end - 1, end + _NEAR)
+    except (UnreadableError, SchemaError, OSError):
+        return None
+    return str(rows["trade_id"][0]) if len(rows) else None
 
 
 def open_book(store: DataStore, series: Series) -> int | None:
     """The time of the last row of a book, where no row says that it is not known any more."""
-    last = store.last_timestamp(series)
-    if last is None:
-        return None
     try:
-        known = store.load(series, last)["valid"][-1]
+        last = store.last_timestamp(series)
+        rows = None if last is None else store.load(series, last)
     except (UnreadableError, SchemaError, OSError):
         return None  # whoever reads it next deals with that
-    return microseconds(last) if known else None
+    if last is None or rows is None or not rows["valid"][-1]:
+        return None
+    return microseconds(last)
 
 
 def rows_today(store: DataStore, series: Series) -> int:

@@ -125,6 +125,6 @@ def test_what_lacks_between_the_ids_of_a_day_is_fetched(tmp_path: Path) -> None:
         store_trade(store, journal, start + number * SECOND, number)
     close_days(store, [(feed, SERIES)], "2026-03-01")
     assert [path.name for path in store.folder(SERIES).glob("*.parquet")] == ["2026-03-01.parquet"]
-    hole = Hole(start + 2 * SECOND, start + 5 * SECOND + 1, "trades 3 to 4 are missing")
+    hole = Hole(start + 2 * SECOND, start + 5 * SECOND + 1, "trades 3 to 4 are missing", "5")
     assert holes == [hole]
     journal.close()

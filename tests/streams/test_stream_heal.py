@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from dccd_core.store.journal import JournalWriter
 from dccd_streams.heal import Healer
 from dccd_streams.heal_plan import Hole
 from dccd_streams.jobs import Jobs
+from dccd_streams.resume import read_left
 from dccd_streams.timing import Timing
 from dccd_streams.trade_feed import TradeFeed
 
@@ -119,19 +121,28 @@ class Queue(Jobs):
 
 
 class Past(Fake):
-    """A trade each second, a hundred a page."""
+    """A trade each second. `empty` answers come first, `cut` pages are not full, and those before
+    `served` are gone."""
 
     contiguous = False
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, empty: int = 0, cut: bool = False, served: int = 0) -> None:
+        self.empty, self.cut, self.served = empty, cut, served
         self.past = [
             Trade(START + n * SECOND, None, f"id-{n}", 1.0, 1.0, True) for n in range(count)
         ]
 
     def trades(self, answer: Answer, instrument: Instrument, request: Request) -> TradesPage:
-        rest = [one for one in self.past if one.time >= int(request.params["time"])]
+        self.empty -= 1
+        if self.empty >= 0:
+            return TradesPage([], None)
+        asked = int(request.params["time"])
+        rest = [one for one in self.past[self.served :] if one.time >= asked]
+        page, served = rest[:100], self.past[self.served].time if self.served else None
+        if self.cut:
+            return TradesPage(page, None, self.trades_request(instrument, page[-1].time), served)
         more = self.trades_request(instrument, rest[100].time) if rest[100:] else None
-        return TradesPage(rest[:100], more)
+        return TradesPage(page, more, None, served)
 
 
 class Filling:
@@ -202,3 +213,58 @@ def test_a_ban_is_waited_for_however_often(tmp_path: Path) -> None:
     assert made.stored() >= 10
     assert made.lost() == []
     made.journal.close()
+
+
+def test_pages_that_have_become_shorter_do_not_end_a_hole(tmp_path: Path) -> None:
+    made = Filling(tmp_path, Past(1_000, cut=True), 2_000)
+    made.run()
+    assert made.stored() == 1_000
+    assert made.store.covered(SERIES) == [made.hole.window(0)]
+    made.journal.close()
+
+
+def test_one_empty_answer_is_not_believed(tmp_path: Path) -> None:
+    made = Filling(tmp_path, Past(50, empty=1), 40)
+    made.run()
+    assert made.stored() >= 40
+    made.journal.close()
+
+
+def test_empty_answers_that_agree_are_believed(tmp_path: Path) -> None:
+    made = Filling(tmp_path, Past(50, empty=100), 40)
+    made.run()
+    assert made.asked == 3
+    assert made.store.covered(SERIES) == [made.hole.window(0)]
+    made.journal.close()
+
+
+def test_no_silence_is_believed_of_a_hole_that_ends_with_a_trade(tmp_path: Path) -> None:
+    made = Filling(tmp_path, Past(50, empty=100), 40)
+    made.hole = replace(made.hole, before="id-39")
+    made.run()
+    why = "cut; REST does not know the newest yet, 10 times"
+    assert made.lost() == [(made.hole.window(0), why)]
+    made.journal.close()
+
+
+def test_what_is_not_served_any_more_is_told_as_lost(tmp_path: Path) -> None:
+    made = Filling(tmp_path, Past(1_000, served=600), 900)
+    made.run()
+    gone = Window(START, START + 600 * SECOND)
+    assert made.lost() == [(gone, "cut; Fake serves no older trades")]
+    assert made.store.covered(SERIES) == [Window(gone.end, START + 900 * SECOND)]
+    made.journal.close()
+
+
+def test_what_an_earlier_run_left_ends_with_the_trade_that_is_stored_there(tmp_path: Path) -> None:
+    store = DataStore(tmp_path)
+    journal = JournalWriter(store.journal)
+    trades = [one._replace(received=one.time) for one in Past(60).past]
+    journal.append_trades(SERIES, trades[:10] + trades[30:])
+    journal.mark(SERIES, Window(START, START + 9 * SECOND))
+    journal.mark(SERIES, Window(START + 30 * SECOND + 1, START + 59 * SECOND))
+    journal.sync()
+    [hole] = read_left(store, SERIES, 3_600).holes
+    end = START + 30 * SECOND + 1
+    assert hole == Hole(START + 9 * SECOND, end, "left by an earlier run", "id-30")
+    journal.close()
