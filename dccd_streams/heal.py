@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 _MOST_PAGES = 20_000  # of one hole; a day of Binance's busiest market has half as many
 _PROBE_PAGES = 3
+_FILLS = 2  # at once
 
 
 class Ask(Protocol):
@@ -59,6 +60,8 @@ class Healer:
 
     def __init__(self, exchange: Exchange, ask: Ask, jobs: Jobs, timing: Timing) -> None:
         self.exchange, self.ask, self.jobs, self.timing = exchange, ask, jobs, timing
+        # a long hole keeps a thread for hours
+        self.fills = jobs.beside(f"heal-{exchange.name}", _FILLS)
 
     @property
     def has_trades(self) -> bool:
@@ -68,14 +71,14 @@ class Healer:
     def trades(self, feed: TradeFeed, hole: Hole) -> None:
         """Fill a hole of trades as soon as REST may know the newest of them."""
         if self.has_trades:
-            self.jobs.submit(FillTrades(self, feed, hole).run, self.timing.settle)
+            self.fills.submit(FillTrades(self, feed, hole).run, self.timing.settle)
         elif hole.end is not None:
             why = f"{hole.cause}; {self.exchange.title} serves no past trades"
             feed.given_up(hole, Window(hole.start, hole.end), why)
 
     def candles(self, feed: CandleFeed, hole: Hole) -> None:
         """Fill a hole of candles."""
-        self.jobs.submit(FillCandles(self, feed, hole).run, self.timing.settle)
+        self.fills.submit(FillCandles(self, feed, hole).run, self.timing.settle)
 
     def newer(self, feed: TradeFeed, tell: Callable[[Walked | None], None]) -> None:
         """Ask for trades after a feed's newest, and tell what there was; None: no answer."""

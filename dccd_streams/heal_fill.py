@@ -69,7 +69,7 @@ class Fill(ABC):
 
     def _later(self, delay: float, why: str) -> None:
         log.info("%s: not filled yet: %s; again in %.0f s", self.name, why, delay)
-        self.healer.jobs.submit(self.run, delay)
+        self.healer.fills.submit(self.run, delay)
 
     def _give_up(self, why: str) -> None:
         log.warning("%s: lost from %s on: %s; %s", self.name, iso(self.start), self.hole.cause, why)

@@ -104,10 +104,15 @@ def test_rest_that_never_shows_it_makes_a_loss(tmp_path: Path) -> None:
 class Queue(Jobs):
     """Runs what it is given in the thread of the test, and notes the waits."""
 
-    def __init__(self) -> None:
-        super().__init__("test", 1)
+    def __init__(self, name: str, threads: int) -> None:
+        super().__init__(name, threads)
         self.waits: list[float] = []
         self.waiting: list[Callable[[], None]] = []
+        self.made: list[Queue] = []
+
+    def beside(self, name: str, threads: int) -> "Queue":
+        self.made.append(Queue(name, threads))
+        return self.made[-1]
 
     def submit(self, job: Callable[[], None], delay: float = 0.0) -> None:
         self.waits.append(delay)
@@ -149,12 +154,13 @@ class Filling:
     """A hole, filled from an exchange. `errors` are raised in place of answers."""
 
     def __init__(self, folder: Path, exchange: Fake, seconds: int) -> None:
-        self.asked, self.jobs = 0, Queue()
+        self.asked, jobs = 0, Queue("test", 1)
         self.errors = dict[int, Exception]()
         self.store = DataStore(folder)
         self.journal = JournalWriter(self.store.journal)
         market = Instrument(SERIES.symbol, BTC, True)
-        self.healer = Healer(exchange, self.ask, self.jobs, Timing())
+        self.healer = Healer(exchange, self.ask, jobs, Timing())
+        self.probes, self.jobs = jobs, jobs.made[0]
         self.feed = TradeFeed(
             Subscription(market, Channel.TRADES),
             self.journal,
@@ -268,3 +274,11 @@ def test_what_an_earlier_run_left_ends_with_the_trade_that_is_stored_there(tmp_p
     end = START + 30 * SECOND + 1
     assert hole == Hole(START + 9 * SECOND, end, "left by an earlier run", "id-30")
     journal.close()
+
+
+def test_holes_keep_no_probe_waiting(tmp_path: Path) -> None:
+    made = Filling(tmp_path, Past(10), 5)
+    made.feed.fill(made.hole)
+    made.healer.newer(made.feed, lambda _: None)
+    assert len(made.jobs.waiting) == len(made.probes.waiting) == 1
+    made.journal.close()
