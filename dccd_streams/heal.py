@@ -85,13 +85,14 @@ class Healer:
 
         def probe() -> None:
             since = feed.newest or time.time_ns() // 1_000 - int(self.timing.quiet_least * SECOND)
-            found: Walked | None
+            found: Walked | None = None
             try:
                 *_, found = self.walk(feed, Hole(since, None, ""), since, _PROBE_PAGES)
             except (ExchangeError, Cancelled) as error:
                 log.info("%s: cannot tell whether the market is quiet: %s", feed.name, error)
-                found = None
-            tell(found)
+            except Exception:
+                log.exception("%s: cannot tell whether the market is quiet", feed.name)
+            tell(found)  # in any case: who asked watches nothing meanwhile
 
         self.jobs.submit(probe)
 

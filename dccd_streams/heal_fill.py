@@ -57,6 +57,9 @@ class Fill(ABC):
                 self._again(str(error))
         except ExchangeError as error:
             self._again(str(error))
+        except Exception as error:
+            log.exception("%s: an attempt to fill it failed", self.name)
+            self._again(str(error) or type(error).__name__)
 
     def _again(self, why: str) -> None:
         timing = self.healer.timing

@@ -16,7 +16,7 @@ from dccd_core.exchanges.trades import Trade, TradesPage
 from dccd_core.models import SECOND, Channel, Series, Symbol, Window
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.journal import JournalWriter
-from dccd_streams.heal import Healer
+from dccd_streams.heal import Healer, Walked
 from dccd_streams.heal_plan import Hole
 from dccd_streams.jobs import Jobs
 from dccd_streams.resume import read_left
@@ -281,4 +281,24 @@ def test_holes_keep_no_probe_waiting(tmp_path: Path) -> None:
     made.feed.fill(made.hole)
     made.healer.newer(made.feed, lambda _: None)
     assert len(made.jobs.waiting) == len(made.probes.waiting) == 1
+    made.journal.close()
+
+
+def test_a_probe_that_fails_in_whatever_way_is_told(tmp_path: Path) -> None:
+    made, told = Filling(tmp_path, Past(10), 5), list[Walked | None]()
+    made.errors = {1: OSError("no space left"), 2: Unavailable("HTTP 502")}
+    for _ in range(3):
+        made.healer.newer(made.feed, told.append)
+        made.probes.run()
+    assert told[:2] == [None, None]
+    assert told[2] is not None
+    made.journal.close()
+
+
+def test_a_hole_is_tried_again_after_whatever_error(tmp_path: Path) -> None:
+    made = Filling(tmp_path, Past(10), 5)
+    made.errors = {1: OSError("no space left")}
+    made.run()
+    assert made.stored() >= 5
+    assert made.lost() == []
     made.journal.close()
