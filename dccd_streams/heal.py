@@ -20,7 +20,7 @@ from dccd_core.models import DAY, SECOND, Window
 from dccd_streams.candle_feed import CandleFeed
 from dccd_streams.feed import FUTURE
 from dccd_streams.heal_fill import FillCandles, FillTrades
-from dccd_streams.heal_plan import Hole
+from dccd_streams.heal_plan import Hole, NoRoom
 from dccd_streams.jobs import Jobs
 from dccd_streams.timing import Timing
 from dccd_streams.trade_feed import TradeFeed
@@ -58,8 +58,16 @@ class Walked:
 class Healer:
     """Fills the holes of one exchange's streams, in the background."""
 
-    def __init__(self, exchange: Exchange, ask: Ask, jobs: Jobs, timing: Timing) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        ask: Ask,
+        jobs: Jobs,
+        timing: Timing,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.exchange, self.ask, self.jobs, self.timing = exchange, ask, jobs, timing
+        self._may_write = may_write
         # a long hole keeps a thread for hours
         self.fills = jobs.beside(f"heal-{exchange.name}", _FILLS)
 
@@ -88,13 +96,18 @@ class Healer:
             found: Walked | None = None
             try:
                 *_, found = self.walk(feed, Hole(since, None, ""), since, _PROBE_PAGES)
-            except (ExchangeError, Cancelled) as error:
+            except (ExchangeError, Cancelled, NoRoom) as error:
                 log.info("%s: cannot tell whether the market is quiet: %s", feed.name, error)
             except Exception:
                 log.exception("%s: cannot tell whether the market is quiet", feed.name)
             tell(found)  # in any case: who asked watches nothing meanwhile
 
         self.jobs.submit(probe)
+
+    def check_room(self) -> None:
+        """NoRoom while the journal cannot take what is fetched: it waits in memory."""
+        if not self._may_write():
+            raise NoRoom("there is no room to write")
 
     def walk(
         self, feed: TradeFeed, hole: Hole, start: int, pages: int = _MOST_PAGES
@@ -106,6 +119,7 @@ class Healer:
         request = exchange.trades_request(feed.subscription.instrument, start)
         until, late, last, shown, known = start, 0, "", False, set[str]()
         for _ in range(pages):
+            self.check_room()
             page, clock = self._page(exchange, feed, request)
             self._check_times(page, clock)
             feed.fetched(hole, [trade for trade in page.trades if hole.holds(trade)])

@@ -20,7 +20,7 @@ from dccd_core.limits import Cancelled
 from dccd_core.models import SECOND, Channel, Series, Window, iso
 from dccd_core.pages import columns, fetch_page
 from dccd_streams.candle_feed import CandleFeed
-from dccd_streams.heal_plan import Hole
+from dccd_streams.heal_plan import Hole, NoRoom
 from dccd_streams.trade_feed import TradeFeed
 
 if TYPE_CHECKING:
@@ -50,16 +50,21 @@ class Fill(ABC):
             return  # the hole stays missing in the ledger, and the next start finds it
         except (Blocked, UnknownSymbol, Rejected) as error:
             self._give_up(str(error))
-        except RateLimited as error:
-            if error.retry_after:
-                self._later(error.retry_after, str(error))
-            else:
-                self._again(str(error))
+        except NoRoom as error:
+            self._later(self.healer.timing.heal_first, str(error))
         except ExchangeError as error:
-            self._again(str(error))
+            self._no_answer(error)
         except Exception as error:
             log.exception("%s: an attempt to fill it failed", self.name)
             self._again(str(error) or type(error).__name__)
+
+    def _no_answer(self, error: ExchangeError) -> None:
+        """A ban is no try: it is waited for."""
+        wait = error.retry_after if isinstance(error, RateLimited) else None
+        if wait:
+            self._later(wait, str(error))
+        else:
+            self._again(str(error))
 
     def _again(self, why: str) -> None:
         timing = self.healer.timing
@@ -178,6 +183,7 @@ class FillCandles(Fill):
         series = Series(exchange.name, Channel.OHLC, symbol, subscription.span)
         size = exchange.limits.page * series.span * SECOND
         while self.start < end:
+            self.healer.check_room()
             window = Window(self.start, min(end, self.start + size))
             page = fetch_page(self.healer.ask, exchange, subscription.instrument, series, window)
             now = time.time_ns() // 1_000

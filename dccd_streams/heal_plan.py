@@ -6,6 +6,10 @@ from dccd_core.exchanges.trades import Trade
 from dccd_core.models import Series, Window
 
 
+class NoRoom(Exception):
+    """Nothing may be fetched: the journal has no room for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hole:
     """A window, in the exchange's time, of which rows may be missing.

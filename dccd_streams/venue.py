@@ -70,7 +70,7 @@ class Venue:
         path = self._store.private / "instruments" / f"{name}.json"
         self._markets = Markets(exchange, self._rest, path, timing.quarantine)
         self.jobs = Jobs(f"rest-{name}", _THREADS)
-        self.healer = Healer(exchange, self.ask, self.jobs, self.timing)
+        self.healer = Healer(exchange, self.ask, self.jobs, self.timing, may_write)
         self._lock = threading.RLock()
         self._feeds: dict[Connection, set[Feed]] = {}
         self._retiring: dict[Connection, Connection] = {}

@@ -151,15 +151,16 @@ class Past(Fake):
 
 
 class Filling:
-    """A hole, filled from an exchange. `errors` are raised in place of answers."""
+    """A hole, filled from an exchange. `errors` are raised in place of answers; `full`: after
+    so many questions there is no room."""
 
     def __init__(self, folder: Path, exchange: Fake, seconds: int) -> None:
         self.asked, jobs = 0, Queue("test", 1)
-        self.errors = dict[int, Exception]()
+        self.errors, self.full = dict[int, Exception](), set[int]()
         self.store = DataStore(folder)
         self.journal = JournalWriter(self.store.journal)
         market = Instrument(SERIES.symbol, BTC, True)
-        self.healer = Healer(exchange, self.ask, jobs, Timing())
+        self.healer = Healer(exchange, self.ask, jobs, Timing(), self.may_write)
         self.probes, self.jobs = jobs, jobs.made[0]
         self.feed = TradeFeed(
             Subscription(market, Channel.TRADES),
@@ -177,6 +178,9 @@ class Filling:
         if self.asked in self.errors:
             raise self.errors[self.asked]
         return read(Answer(200, {}, b"", self.hole.window(0).end + 3_600 * SECOND))
+
+    def may_write(self) -> bool:
+        return self.asked not in self.full
 
     def run(self) -> None:
         """Fill it as far as it goes."""
@@ -301,4 +305,28 @@ def test_a_hole_is_tried_again_after_whatever_error(tmp_path: Path) -> None:
     made.run()
     assert made.stored() >= 5
     assert made.lost() == []
+    made.journal.close()
+
+
+def test_a_hole_waits_for_room(tmp_path: Path) -> None:
+    made = Filling(tmp_path, Past(1_001), 1_000)
+    made.full = {3}
+    made.feed.fill(made.hole)
+    made.jobs.run(20)
+    assert made.asked == 3
+    made.full.clear()
+    made.jobs.run()
+    made.journal.sync()
+    assert made.stored() >= 1_000
+    assert made.lost() == []
+    made.journal.close()
+
+
+def test_no_probe_asks_while_there_is_no_room(tmp_path: Path) -> None:
+    made, told = Filling(tmp_path, Past(10), 5), list[Walked | None]()
+    made.full = {0}
+    made.healer.newer(made.feed, told.append)
+    made.probes.run()
+    assert told == [None]
+    assert made.asked == 0
     made.journal.close()
