@@ -33,7 +33,7 @@ class Hole:
 
     def holds(self, trade: Trade) -> bool:
         """Whether a trade is of its time."""
-        return trade.time >= self.start and (self.end is None or trade.time <= self.end)
+        return trade.time >= self.start and (self.end is None or trade.time < self.end)
 
     def is_shown(self, trades: list[Trade]) -> bool:
         """Whether the trade of the stream at its end is among these."""
