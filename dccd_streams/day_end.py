@@ -67,6 +67,8 @@ def _fill_holes(store: DataStore, feed: TradeFeed, series: Series, day: str) -> 
     for first, last in missing:
         before = rows.filter(pl.col("trade_id") < first)["time"].max()
         after = rows.filter(pl.col("trade_id") > last)["time"].min()
-        start = int(before) if isinstance(before, int) else window.start
-        end = int(after) + 1 if isinstance(after, int) else window.end
-        feed.fill(Hole(start, end, f"trades {first} to {last} are missing", str(last + 1)))
+        earlier = int(before) if isinstance(before, int) else window.start
+        later = int(after) if isinstance(after, int) else window.end - 1
+        start, newest = sorted((earlier, later))  # times may step back where ids go on
+        cause = f"trades {first} to {last} are missing"
+        feed.fill(Hole(start, newest + 1, cause, str(last + 1)))

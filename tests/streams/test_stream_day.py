@@ -128,3 +128,16 @@ def test_what_lacks_between_the_ids_of_a_day_is_fetched(tmp_path: Path) -> None:
     hole = Hole(start + 2 * SECOND, start + 5 * SECOND + 1, "trades 3 to 4 are missing", "5")
     assert holes == [hole]
     journal.close()
+
+
+def test_a_hole_between_ids_whose_times_step_back_begins_before_it_ends(tmp_path: Path) -> None:
+    store, holes = DataStore(tmp_path), list[Hole]()
+    journal = JournalWriter(store.journal)
+    feed = recording(journal, holes)
+    start = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp()) * SECOND
+    for second, number in ((1, 1), (5, 2), (4, 5), (6, 6)):
+        store_trade(store, journal, start + second * SECOND, number)
+    close_days(store, [(feed, SERIES)], "2026-03-01")
+    [hole] = holes
+    assert (hole.start, hole.end) == (start + 4 * SECOND, start + 5 * SECOND + 1)
+    journal.close()
