@@ -86,11 +86,10 @@ def open_book(store: DataStore, series: Series) -> int | None:
     """The time of the last row of a book, where no row says that it is not known any more."""
     try:
         last = store.last_timestamp(series)
-        rows = None if last is None else store.load(series, last)
+        if last is None or not store.load(series, last)["valid"][-1]:
+            return None
     except (UnreadableError, SchemaError, OSError):
         return None  # whoever reads it next deals with that
-    if last is None or rows is None or not rows["valid"][-1]:
-        return None
     return microseconds(last)
 
 
