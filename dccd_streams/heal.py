@@ -30,7 +30,8 @@ T = TypeVar("T")
 
 _MOST_PAGES = 20_000  # of one hole; a day of Binance's busiest market has half as many
 _PROBE_PAGES = 3
-_FILLS = 2  # at once
+FILLS = 2
+"""How many holes of an exchange are filled at once."""
 
 
 class Ask(Protocol):
@@ -69,7 +70,7 @@ class Healer:
         self.exchange, self.ask, self.jobs, self.timing = exchange, ask, jobs, timing
         self._may_write = may_write
         # a long hole keeps a thread for hours
-        self.fills = jobs.beside(f"heal-{exchange.name}", _FILLS)
+        self.fills = jobs.beside(f"heal-{exchange.name}", FILLS)
 
     @property
     def has_trades(self) -> bool:

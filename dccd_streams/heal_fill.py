@@ -129,13 +129,13 @@ class FillTrades(Fill):
                 self._give_up_before(walked.served)
                 self._settle(walked.until)
                 if walked.quiet is not None:
-                    self._believe(walked, walked.quiet)
+                    self._believe(walked)
         except OutOfReach as error:
             self._settle(self._take_newest(error))
         # an open hole has told what it can: the stream goes on from there
         return self.start >= self.hole.end if self.hole.end is not None else self.start > begin
 
-    def _believe(self, end: "Walked", quiet: int) -> None:
+    def _believe(self, end: "Walked") -> None:
         """That no trade follows is believed when it was said often enough."""
         if self._ends and self._ends[0].last != end.last:
             self._ends.clear()

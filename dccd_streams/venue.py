@@ -21,7 +21,7 @@ from dccd_core.rest import RestClient, Retries
 from dccd_core.store.datastore import DataStore
 from dccd_streams.connection import Connection
 from dccd_streams.feed import Feed
-from dccd_streams.heal import Healer, Walked
+from dccd_streams.heal import FILLS, Healer, Walked
 from dccd_streams.jobs import Jobs
 from dccd_streams.link import Link
 from dccd_streams.markets import Markets
@@ -238,7 +238,7 @@ class Venue:
             limiter,
             base_url=url,
             proxy=self.proxy(),
-            threads=_THREADS,
+            threads=_THREADS + FILLS,
             cancel=self.stopping,
         )
 
