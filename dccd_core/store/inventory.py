@@ -12,7 +12,7 @@ from dccd_core.intervals import subtract
 from dccd_core.models import Series, Window, moment, span_label
 from dccd_core.store.files import DEEPEST, UnreadableError, entries, is_dead_link
 from dccd_core.store.footer import Footer, ledger
-from dccd_core.store.gaps import GapKind, find_losses, with_removed
+from dccd_core.store.gaps import GapKind, find_losses, known_until, with_removed
 from dccd_core.store.index import Index, Known, State
 from dccd_core.store.period import Period
 from dccd_core.store.removed import read_removed
@@ -167,6 +167,7 @@ def _holes(
             series.count(hole) for hole in subtract([between], [*covered, Window(0, removed)])
         )
         return series.count(between) - rows, missing
+    between = Window(between.start, known_until(series, between.end, covered, lost))
     gaps = with_removed(series, find_losses(between, covered, lost, None), removed)
     return len(gaps), sum(gap.kind is GapKind.MISSING for gap in gaps)
 

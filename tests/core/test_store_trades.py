@@ -375,6 +375,8 @@ def test_no_gap_is_told_of_what_came_just_now(tmp_path: Path) -> None:
     late = trades_table([trade(9, ms=9_000)])
     store.merge(BTC, DAY, late, [], "stream")
     assert store.gaps(BTC) == []
+    (row,) = store.inventory_rows()
+    assert (row.gaps, row.missing) == (0, 0)
     cut = Loss(START + 2 * SECOND, START + 8 * SECOND, "connection lost")
     store.merge(BTC, DAY, trades_table([]), [], "stream", [cut])
     assert [gap.kind for gap in store.gaps(BTC)] == [GapKind.LOST]
@@ -496,9 +498,10 @@ def test_a_last_trade_at_the_open_end_of_what_is_covered_is_no_gap(tmp_path: Pat
     store.merge(BTC, DAY, rows, [Window(START, last)], "test")
     (row,) = store.inventory_rows()
     assert (row.last, row.gaps, row.missing) == (last, 0, 0)
-    store.merge(BTC, DAY, trades_table([trade(9)]), [], "test")
+    newest = trade(9).time
+    store.merge(BTC, DAY, trades_table([trade(9)]), [Window(newest, newest + 1)], "test")
     (row,) = store.inventory_rows()
-    assert (row.last, row.gaps, row.missing) == (trade(9).time, 1, 1)
+    assert (row.last, row.gaps, row.missing) == (newest, 1, 1)
 
 
 def test_a_folder_with_a_span_too_many_or_too_few_is_no_series(tmp_path: Path) -> None:
