@@ -78,12 +78,14 @@ def _linked(name: str, path: str, ui: str) -> str:
     return f"<{ui}{path}|{escape(name)}>" if path and ui else escape(name)
 
 
-def digest(figures: Sequence[tuple[str, str]], open_incidents: Sequence[Incident]) -> str:
+def digest(
+    figures: Sequence[tuple[str, str]], open_incidents: Sequence[Incident], *, complete: bool = True
+) -> str:
     """The daily word: all is well, or what is not."""
     sign = ":large_orange_circle:" if open_incidents else ":white_check_mark:"
     count = len(open_incidents)
     many = "1 incident is open" if count == 1 else f"{count} incidents are open"
-    head = many if count else "All is well"
+    head = many if count else "All is well" if complete else "No incident is open"
     lines = [f"• {escape(one.last.key)}" for one in open_incidents[:SHOWN]]
     told = ", ".join(f"{value} {name}" for name, value in figures)
     return "\n".join([f"{sign} *dccd: {head}*", escape(told), *lines])

@@ -5,6 +5,7 @@ and `inventory` do without.
 """
 
 import json
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from dccd_pipelines.options import (
     complete_pair,
     complete_span,
 )
+from dccd_pipelines.owed import owed
 from dccd_pipelines.pairs_option import PAIRS, PairsCommand
 from dccd_pipelines.progress import LiveProgress
 from dccd_pipelines.report import Report
@@ -195,10 +197,10 @@ def inventory(
 ) -> None:
     """Show what is stored: rows, dates, gaps in candles, size."""
     loaded = load_config(config)
-    store = DataStore(loaded.settings.data_path)
+    store, due = DataStore(loaded.settings.data_path), owed(loaded, time.time())
     rows = [
         row
-        for row in store.inventory_rows()
+        for row in store.inventory_rows(due)
         if exchange in (None, row.series.exchange)
         and (not pairs or str(row.series.symbol) in pairs)
     ]
@@ -207,7 +209,7 @@ def inventory(
     if gaps:
         broken = {row.series for row in rows if row.error}
         whole = [row.series for row in rows if row.series not in broken]
-        found = [(series, gap) for series in whole for gap in store.gaps(series)]
+        found = [(one, gap) for one in whole for gap in store.gaps(one, owed=due.get(one))]
         if as_json:
             _print_json([{"series": str(series)} | gap.row() for series, gap in found])
         else:

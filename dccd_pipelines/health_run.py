@@ -18,6 +18,7 @@ from dccd_core.observations import Observer, config_condition, disk_condition, e
 from dccd_core.store.datastore import DataStore
 from dccd_pipelines.cron import default_cron
 from dccd_pipelines.keys import asset_key
+from dccd_pipelines.owed import owed
 from dccd_pipelines.run_records import failed_checks, failing_jobs
 from dccd_pipelines.tables import size
 
@@ -71,7 +72,7 @@ class Look:
         unknown = {*running, *observer.unknown(state, found, self.now)}
         alerter.report(wrong, OURS, self.now, unknown=unknown, ended=ended)
         cron = None if self.config.alerts.digest == "off" else self.config.alerts.digest
-        alerter.digest(cron, self.now, lambda kept: daily_word(self.config, found, kept))
+        alerter.digest(cron, self.now, lambda kept: daily_word(self.config, found, kept, self.now))
         health.export(self.now)
         return found
 
@@ -88,18 +89,19 @@ def _once(wrong: list[Condition], state: Incidents) -> list[Condition]:
     return [one for one in wrong if not (dead and one.key == service and service not in state.open)]
 
 
-def daily_word(config: Config, found: Sequence[Freshness], state: Incidents) -> str:
+def daily_word(config: Config, found: Sequence[Freshness], state: Incidents, now: float) -> str:
     """The digest: how much there is, and what is wrong."""
-    rows = DataStore(config.settings.data_path).inventory_rows()
+    rows = DataStore(config.settings.data_path).inventory_rows(owed(config, now))
+    missing = sum(row.missing or 0 for row in rows)
     stale = sum(one.state is State.STALE for one in found)
     figures = [
         ("series", f"{len(found):,}"),
         ("rows", f"{sum(row.rows for row in rows):,}"),
-        ("gaps to fetch", f"{sum(row.missing for row in rows):,}"),
+        ("gaps to fetch", f"{missing:,}"),
         ("stale", str(stale)),
         ("on disk", size(sum(row.bytes for row in rows))),
     ]
-    return digest(figures, list(state.open.values()))
+    return digest(figures, list(state.open.values()), complete=not missing)
 
 
 def tick_text(found: Sequence[Freshness], state: Incidents) -> str:

@@ -16,7 +16,8 @@ from dccd_core.models import moment
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.inventory import InventoryRow
 from dccd_pipelines.health_run import observer_of
-from dccd_pipelines.tables import size
+from dccd_pipelines.owed import owed
+from dccd_pipelines.tables import counted, size
 
 # The worst comes first: of 300 series nobody reads to the end.
 _ORDER = [State.STALE, State.EMPTY, State.QUIET, State.UNLIMITED, State.FRESH]
@@ -31,7 +32,7 @@ def overview(config: Config, now: float | None = None) -> Mapping[str, dg.Metada
     now = time.time() if now is None else now
     data = config.settings.data_path
     store, metrics = DataStore(data), HealthMonitor(data).get_metrics(now)
-    rows = {row.series: row for row in store.inventory_rows() if row.error is None}
+    rows = {row.series: row for row in store.inventory_rows(owed(config, now)) if row.error is None}
     found = observer_of(config).freshness(now)
     records = []
     for one in sorted(found, key=lambda one: _ORDER.index(one.state)):
@@ -60,7 +61,7 @@ def overview(config: Config, now: float | None = None) -> Mapping[str, dg.Metada
         },
         "rows": dg.MetadataValue.int(sum(row.rows for row in rows.values())),
         "bytes": dg.MetadataValue.int(sum(row.bytes for row in rows.values())),
-        "gaps_to_fetch": dg.MetadataValue.int(sum(row.missing for row in rows.values())),
+        "gaps_to_fetch": dg.MetadataValue.int(sum(row.missing or 0 for row in rows.values())),
         **({"coverage": dg.MetadataValue.md(_image(picture))} if picture else {}),
         "table": dg.MetadataValue.table(
             records, dg.TableSchema([dg.TableColumn(name, "string") for name in _COLUMNS])
@@ -73,7 +74,7 @@ def _figures(row: InventoryRow | None) -> dict[str, str]:
         return {"last": "", "rows": "0", "gaps": "", "missing": "", "size": ""}
     last = "" if row.last is None else f"{moment(row.last):%Y-%m-%d %H:%M}"
     counts = {"rows": row.rows, "gaps": row.gaps, "missing": row.missing}
-    shown = {name: f"{number:,}" for name, number in counts.items()}
+    shown = {name: counted(number) for name, number in counts.items()}
     return {"last": last.replace("-", _HYPHEN), **shown, "size": _whole(size(row.bytes))}
 
 

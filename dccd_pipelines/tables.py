@@ -118,9 +118,14 @@ def inventory_table(rows: Sequence[InventoryRow], show: Show) -> Table:
             made.add_row(*name, bad, "", "", "", "", size(row.bytes))
             continue
         ends = [show(time) if time is not None else "–" for time in (row.first, row.last)]
-        counts = [f"{number:,}" for number in (row.rows, row.gaps, row.missing)]
+        counts = [counted(number) for number in (row.rows, row.gaps, row.missing)]
         made.add_row(*name, *ends, *counts, size(row.bytes))
     return made
+
+
+def counted(number: int | None) -> str:
+    """A number as a person reads it; None is not known."""
+    return "?" if number is None else f"{number:,}"
 
 
 def gap_table(gaps: Sequence[tuple[Series, Gap]], show: Show) -> Table:

@@ -1,6 +1,6 @@
 """The store: where series are written, and how a reader finds, checks and loads them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from dccd_core.intervals import clip, subtract
 from dccd_core.models import Channel, Series, Window, microseconds, moment
 from dccd_core.store import files
 from dccd_core.store.footer import Footer, clip_losses, ledger
-from dccd_core.store.gaps import Gap, find_gaps, first_time, known_until, with_removed
+from dccd_core.store.gaps import Gap, find_gaps, first_time, reach, with_removed
 from dccd_core.store.gather import Gathered, JournalReader, by_period
 from dccd_core.store.ids import missing_ranges
 from dccd_core.store.inventory import InventoryRow, inventory_frame, read_inventory
@@ -139,18 +139,23 @@ class DataStore:
         series = as_series(series)
         return not self.missing_windows(series, series.grid(series.period_window(period)))
 
-    def gaps(self, series: Series | str, start: Time = None, end: Time = None) -> list[Gap]:
-        """Every hole of a window with its kind; by default from the first row to the last."""
+    def gaps(
+        self,
+        series: Series | str,
+        start: Time = None,
+        end: Time = None,
+        owed: Window | None = None,
+    ) -> list[Gap]:
+        """Every hole of a window with its kind; by default from first row to last and in `owed`."""
         series = as_series(series)
         window = as_window(start, end)
         covered, lost = self._ledger(series, window)
         if start is None or end is None:
-            ends = self._ends(series, window)
-            if ends is None:
+            known = reach(series, self._ends(series, window), covered, lost, owed)
+            if known is None:
                 return []
-            first = ends[0] if start is None else window.start
-            known = known_until(series, ends[1], covered, lost)
-            window = Window(first, known if end is None else window.end)
+            first = known.start if start is None else window.start
+            window = Window(first, known.end if end is None else window.end)
             covered, lost = clip(covered, window), clip_losses(lost, window)
         listed = self.read_listing(series)
         times = self.times(series, window) if series.span else np.empty(0, np.int64)
@@ -174,17 +179,12 @@ class DataStore:
         return missing_ranges(series, ids, window.start)
 
     def inventory(self) -> pl.DataFrame:
-        """One row per series: exchange, pair, type, span, from, to, rows, gaps, bytes, error.
-
-        `gaps` counts candles that lie between the first and the last row and are not there;
-        `missing` those of them that are still to be fetched. Only footers are read; a file that
-        cannot be read makes a row with an error.
-        """
+        """One row per series, or per file that cannot be read; see `InventoryRow`."""
         return inventory_frame(self.inventory_rows())
 
-    def inventory_rows(self) -> list[InventoryRow]:
-        """The inventory as objects."""
-        return read_inventory(self.root, self.private / "inventory.msgpack")
+    def inventory_rows(self, owed: Mapping[Series, Window] | None = None) -> list[InventoryRow]:
+        """The inventory as objects, also of series that owe something and have no file."""
+        return read_inventory(self.root, self.private / "inventory.msgpack", owed or {})
 
     def times(self, series: Series | str, window: Window | None = None) -> NDArray[np.int64]:
         """The stored times, in microseconds and in order, of the periods that a window touches."""

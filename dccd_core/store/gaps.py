@@ -81,10 +81,21 @@ def find_gaps(
     return sorted((gap for gap in counted if gap.candles), key=lambda gap: gap.window)
 
 
-def known_until(series: Series, newest: int, covered: list[Window], lost: Sequence[Loss]) -> int:
-    """Until when a series can have gaps: to its newest row, of a stream to what it told of last."""
-    told = [window.end for window in covered] + [loss.end for loss in lost]
-    return newest if series.span or not told else min(newest, max(told))
+def reach(
+    series: Series,
+    ends: tuple[int, int] | None,
+    covered: list[Window],
+    lost: Sequence[Loss],
+    owed: Window | None,
+) -> Window | None:
+    """Where a series can have gaps: in what it owes, and from its first row to its newest, of a
+    stream to what it told of last. None if there is neither."""
+    found = [owed] if owed else []
+    if ends:
+        told = [window.end for window in covered] + [loss.end for loss in lost]
+        newest = ends[1] if series.span or not told else min(ends[1], max(told))
+        found.append(Window(ends[0], newest + bool(series.span)))
+    return Window(min(found)[0], max(end for _, end in found)) if found else None
 
 
 def first_time(series: Series, listed: int) -> int:

@@ -1,7 +1,7 @@
 """What is stored, from footers alone."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,12 @@ import polars as pl
 from dccd_core.intervals import subtract
 from dccd_core.models import Series, Window, moment, span_label
 from dccd_core.store.files import DEEPEST, UnreadableError, entries, is_dead_link
-from dccd_core.store.footer import Footer, ledger
-from dccd_core.store.gaps import GapKind, find_losses, known_until, with_removed
+from dccd_core.store.footer import ledger
+from dccd_core.store.gaps import GapKind, find_losses, reach, with_removed
 from dccd_core.store.index import Index, Known, State
 from dccd_core.store.period import Period
 from dccd_core.store.removed import read_removed
-from dccd_core.store.schemas import CANDLES, SchemaError
+from dccd_core.store.schemas import CANDLES, Loss, SchemaError
 
 FRAME = pl.Schema(
     [
@@ -32,17 +32,18 @@ FRAME = pl.Schema(
 class InventoryRow:
     """One series, or one unreadable file of it (`error` says what is wrong).
 
-    `gaps` are candles absent between the first and the last row; `missing` of them are still to
-    be fetched, the exchange has none of the others. Of trades and books both count windows that
-    are not covered; those that a stream lost are no longer `missing`. `bytes` is the size on disk.
+    `gaps` are candles absent between the first and the last row, and in what is owed; `missing` of
+    them are still to be fetched, the exchange has none of the others. Of trades and books both
+    count windows that are not covered; those that a stream lost are no longer `missing`. None: it
+    was never asked for, and nobody knows when it begins. `bytes` is the size on disk.
     """
 
     series: Series
     first: int | None
     last: int | None
     rows: int
-    gaps: int
-    missing: int
+    gaps: int | None
+    missing: int | None
     revised: int
     insane: int
     bytes: int
@@ -66,12 +67,14 @@ class InventoryRow:
         }
 
 
-def read_inventory(root: Path, index: Path) -> list[InventoryRow]:
-    """All series below a data path, sorted; `index` is where to remember footers."""
-    found = sorted(_series(root), key=lambda item: _order(item[0]))
+def read_inventory(root: Path, index: Path, owed: Mapping[Series, Window]) -> list[InventoryRow]:
+    """All series below a data path, and those that owe something, sorted; `index` is where to
+    remember footers."""
+    stored = dict(_series(root))
+    found = {one: stored.get(one, {}) for one in sorted({*stored, *owed}, key=_order)}
     known = Index(index)
-    rows = [row for series, stems in found for row in _rows(root, known, series, stems)]
-    if found:
+    rows = [row for one, stems in found.items() for row in _rows(root, known, one, stems, owed)]
+    if stored:
         known.save()
     return rows
 
@@ -116,7 +119,11 @@ def series_of(folder: str) -> Series | None:
 
 
 def _rows(
-    root: Path, index: Index, series: Series, stems: dict[str, State]
+    root: Path,
+    index: Index,
+    series: Series,
+    stems: dict[str, State],
+    owed: Mapping[Series, Window],
 ) -> Iterator[InventoryRow]:
     parts, key = list[Known](), str(series)
     for stem, state in stems.items():
@@ -134,10 +141,13 @@ def _rows(
     first = min((f.first for f in footers if f.first is not None), default=None)
     last = max((f.last for f in footers if f.last is not None), default=None)
     rows = sum(part.rows for part in parts)
-    gaps, missing = (0, 0)
-    if first is not None and last is not None:
+    ends = None if first is None or last is None else (first, last)
+    covered, lost = ledger(footers)
+    between = reach(series, ends, covered, lost, owed.get(series)) or Window(0, 0)
+    gaps, missing = None, None
+    if stems or between.start < between.end:
         removed = read_removed(root / series.path)
-        gaps, missing = _holes(series, footers, Window(first, last), rows, removed)
+        gaps, missing = _holes(series, covered, lost, between, rows, removed)
     yield InventoryRow(
         series,
         first,
@@ -157,17 +167,19 @@ def _read(root: Path, series: Series, stem: str) -> tuple[Known, ...]:
 
 
 def _holes(
-    series: Series, footers: list[Footer], between: Window, rows: int, removed: int
+    series: Series,
+    covered: list[Window],
+    lost: list[Loss],
+    between: Window,
+    rows: int,
+    removed: int,
 ) -> tuple[int, int]:
-    """How many gaps there are between the first and the last row, and how many to be fetched."""
-    covered, lost = ledger(footers)
+    """How many gaps there are in a window that holds all rows, and how many to be fetched."""
     if series.span:
-        between = Window(between.start, between.end + 1)
         missing = sum(
             series.count(hole) for hole in subtract([between], [*covered, Window(0, removed)])
         )
         return series.count(between) - rows, missing
-    between = Window(between.start, known_until(series, between.end, covered, lost))
     gaps = with_removed(series, find_losses(between, covered, lost, None), removed)
     return len(gaps), sum(gap.kind is GapKind.MISSING for gap in gaps)
 

@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -256,15 +257,18 @@ def test_config(config: Config, slack: Slack) -> None:
 
 def test_digest(config: Config, slack: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [InventoryRow(BTC_1M, 0, 1, 412_008_112, 3, 0, 0, 0, 21_400_000_000)]
-    monkeypatch.setattr(DataStore, "inventory_rows", lambda _: rows)
+    monkeypatch.setattr(DataStore, "inventory_rows", lambda *_: rows)
     fresh = [Freshness(BTC_1M, State.FRESH, 40.0, 1_020.0)] * 300
-    well = daily_word(config, fresh, Incidents())
+    well = daily_word(config, fresh, Incidents(), NOW)
+    rows[0] = replace(rows[0], missing=1_440)
+    lacking = daily_word(config, fresh, Incidents(), NOW)
+    rows[0] = replace(rows[0], missing=0)
     monkeypatch.undo()
     low = Condition(kind=Kind.SYNC, subject="offsite_nas_crypto_job", text="")
     opened(config, slack, low)
-    monkeypatch.setattr(DataStore, "inventory_rows", lambda _: rows)
-    ill = daily_word(config, fresh, Alerter(config).state())
-    assert_documented("digest", well, ill)
+    monkeypatch.setattr(DataStore, "inventory_rows", lambda *_: rows)
+    ill = daily_word(config, fresh, Alerter(config).state(), NOW)
+    assert_documented("digest", well, lacking, ill)
 
 
 def test_alert_test(config: Config, slack: Slack) -> None:
