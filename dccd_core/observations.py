@@ -15,6 +15,7 @@ from dccd_core.freshness import (
     live_limit,
     newest,
 )
+from dccd_core.gap_incidents import PAGE, gap_condition, told_of
 from dccd_core.health import live_rows
 from dccd_core.incidents import Condition, Kind
 from dccd_core.incidents import State as Incidents
@@ -23,6 +24,7 @@ from dccd_core.messages import duration
 from dccd_core.models import DAY, SECOND, Series, Window
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
+from dccd_core.store.footer import clip_losses
 from dccd_core.store.schemas import Loss, SchemaError
 from dccd_core.stream_status import CONFIG_UNUSED, ServiceStatus, StreamStatus, read_statuses
 
@@ -44,7 +46,6 @@ STATED_PATIENCE = 60.0
 SERVICE_PATIENCE = 60.0
 # After a reconnect or a restart a stream looks well until it is found silent again.
 CALM = 120.0
-PAGE = "/assets/"
 _COLLECT = "dccd status tells the last error; dccd collect fetches what is missing."
 _REST = "Its stream is well, so the market may rest: look at the exchange. Else: dccd logs streams."
 # Of what is wrong in config.yml; Slack cuts messages of more than 4,000 characters.
@@ -112,7 +113,7 @@ class Observer:
         stale = {str(one.series) for one in found if one.state is State.STALE}
         sick = [one for status in alive for one in status.streams if _is_sick(one, stale)]
         wrong = [*self._services(statuses, alive, now), *(_stream(one, now) for one in sick)]
-        wrong += self._gaps(alive, now)
+        wrong += self._gaps(now)
         explained = {Series.parse(key) for one in sick for key in one.series}
         if self.config.stream_jobs and not alive:
             explained |= set(live_series(self.config))
@@ -149,24 +150,25 @@ class Observer:
             or (one.last.kind in (Kind.STREAM, Kind.GAP) and blind)
         }
 
-    def _gaps(self, alive: list[ServiceStatus], now: float) -> list[Condition]:
+    def _gaps(self, now: float) -> list[Condition]:
         """What streams lost within a day and nobody has fetched."""
         recent = Window(int((now - DAY) * SECOND), int(now * SECOND))
-        wrong = []
-        losing = {
-            key for status in alive for one in status.streams if one.lost for key in one.series
-        }
-        for series in live_series(self.config):
-            lost = self._lost(series, recent) if str(series) in losing else []
-            if lost:
-                wrong.append(gap_condition(series, lost))
-        return wrong
+        live = live_series(self.config)
+        # the journal, which may heal some of it, takes too long to be read of every series
+        losing = [
+            row.series
+            for row in self.store.inventory_rows()
+            if row.series in live and told_of(row.series, clip_losses(row.lost, recent))
+        ]
+        found = {series: self._lost(series, recent) for series in losing}
+        return [gap_condition(series, lost) for series, lost in found.items() if lost]
 
     def _lost(self, series: Series, window: Window) -> list[Loss]:
         try:
-            return self.store.lost(series, window)
+            lost = self.store.lost(series, window)
         except (SchemaError, UnreadableError, OSError):
             return []
+        return told_of(series, lost)
 
 
 def config_condition(problem: str, patience: float = 0.0) -> Condition:
@@ -178,21 +180,6 @@ def config_condition(problem: str, patience: float = 0.0) -> Condition:
         cure="Mend it, then press Reload on the linked page.",
         path="/locations",
         patience=patience,
-    )
-
-
-def gap_condition(series: Series, lost: Sequence[Loss]) -> Condition:
-    """What a stream missed and nobody has fetched."""
-    length = sum(end - start for start, end, _ in lost) / SECOND
-    count = "1 gap of" if len(lost) == 1 else f"{len(lost)} gaps,"
-    return Condition(
-        kind=Kind.GAP,
-        subject=str(series),
-        group=series.exchange,
-        text=f"{count} {duration(length)}{' in all' * (len(lost) > 1)}: {lost[-1].cause}",
-        cure="dccd inventory --gaps lists it. Of trades, a job in trades_jobs may still fetch it.",
-        path=f"{PAGE}{series}",
-        patience=STALE_PATIENCE,
     )
 
 

@@ -131,7 +131,7 @@ def ledger(
     return covered, still_lost(losses, covered)
 
 
-def clip_losses(losses: list[Loss], bounds: Window) -> list[Loss]:
+def clip_losses(losses: Iterable[Loss], bounds: Window) -> list[Loss]:
     """The part of losses inside `bounds`."""
     return [
         Loss(*window, cause)

@@ -35,7 +35,8 @@ class InventoryRow:
     `gaps` are candles absent between the first and the last row, and in what is owed; `missing` of
     them are still to be fetched, the exchange has none of the others. Of trades and books both
     count windows that are not covered; those that a stream lost are no longer `missing`. None: it
-    was never asked for, and nobody knows when it begins. `bytes` is the size on disk.
+    was never asked for, and nobody knows when it begins. `bytes` is the size on disk, `lost` what
+    streams missed and nobody has fetched.
     """
 
     series: Series
@@ -48,6 +49,7 @@ class InventoryRow:
     insane: int
     bytes: int
     error: str | None = None
+    lost: tuple[Loss, ...] = ()
 
     def row(self) -> dict[str, object]:
         """The columns that a user sees."""
@@ -158,6 +160,7 @@ def _rows(
         revised=sum(f.revised for f in footers),
         insane=sum(f.insane for f in footers),
         bytes=sum(part.bytes for part in parts),
+        lost=tuple(lost),
     )
 
 

@@ -8,7 +8,10 @@ import pytest
 
 from dccd_core.config import Config
 from dccd_core.incidents import Kind, State, step
+from dccd_core.models import SECOND, Series
 from dccd_core.observations import Observer, config_condition, disk_condition
+from dccd_core.store.datastore import DataStore
+from dccd_core.store.schemas import Loss, empty_table
 from dccd_core.stream_status import ServiceStatus, StreamStatus, write_status
 
 NOW = 1_780_000_000.0
@@ -149,3 +152,32 @@ def test_a_disk_is_low_until_there_is_clearly_room(
     usage = Usage(total * 10**9, 0, int(free * 10**9))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert (disk_condition(tmp_path, was_low) is not None) is low
+
+
+def lose(data: Path, key: str, *lengths: float, apart: float = 10.0) -> None:
+    """Losses before NOW, of so many seconds each, with a pause between them."""
+    series, store = Series.parse(key), DataStore(data)
+    start, losses = NOW - 3_600, []
+    for length in lengths:
+        losses.append(Loss(int(start * SECOND), int((start + length) * SECOND), "cut"))
+        start += length + apart
+    day = series.period(losses[0].start)
+    store.merge(series, day, empty_table(series.channel), [], "stream", losses)
+
+
+def test_what_was_lost_is_told_also_after_a_restart_of_the_service(tmp_path: Path) -> None:
+    lose(tmp_path, SERIES[0], 1.0)
+    service(tmp_path, stream("live", lost=0), started=NOW - 5)
+    assert wrong(tmp_path) == [(Kind.GAP, SERIES[0], 600.0)]
+    later = observer(tmp_path).conditions([], NOW + 86_400)
+    assert Kind.GAP not in {one.kind for one in later}, "it is a day old"
+
+
+@pytest.mark.parametrize("series", [SERIES[1], "binance/book_deltas/BTC-USDT"])
+def test_of_books_a_gap_is_told_from_a_minute_on(series: str, tmp_path: Path) -> None:
+    service(tmp_path, stream("live", series=[SERIES[0], series]))
+    channels = ("trades", series.split("/")[1])
+    lose(tmp_path, series, 1.0, 59.0, 40.0)
+    assert wrong(tmp_path, channels=channels) == []
+    lose(tmp_path, series, 30.0, 30.0, apart=0.0)
+    assert wrong(tmp_path, channels=channels) == [(Kind.GAP, series, 600.0)]

@@ -17,6 +17,7 @@ from dccd_core import observations
 from dccd_core.alerts import Alerter, send_test
 from dccd_core.config import Config
 from dccd_core.freshness import Freshness, State
+from dccd_core.gap_incidents import gap_condition
 from dccd_core.health import JobMetrics
 from dccd_core.incidents import REMIND, Condition, Kind
 from dccd_core.incidents import State as Incidents
@@ -26,7 +27,6 @@ from dccd_core.observations import (
     config_condition,
     disk_condition,
     endings,
-    gap_condition,
 )
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.inventory import InventoryRow
@@ -195,6 +195,11 @@ def test_an_exchange_that_is_down_is_one_message(config: Config, slack: Slack) -
 def test_gap(config: Config, slack: Slack) -> None:
     lost = [Loss(0, 42 * SECOND, "connection: the server cut the connection")]
     assert_documented(Kind.GAP, opened(config, slack, gap_condition(BYBIT[0], lost)))
+
+
+def test_gap_of_a_book(config: Config, slack: Slack) -> None:
+    lost = [Loss(0, 102 * SECOND, "connection: the server cut the connection")]
+    assert_documented(Kind.GAP, opened(config, slack, gap_condition(BYBIT[1], lost)))
 
 
 def test_stream_service(config: Config, slack: Slack) -> None:
