@@ -50,10 +50,15 @@ def describe(name: str) -> str:
 
 
 def verdict(
-    store: DataStore, series: Series, name: str, errors: str | None, since: int | None = None
+    store: DataStore,
+    series: Series,
+    name: str,
+    errors: str | None,
+    since: int | None = None,
+    note: str = "",
 ) -> dg.AssetCheckResult:
     """The result of one check; `errors` are those of a run that has just ended, `since` is where
-    the series is configured to begin."""
+    the series is configured to begin, `note` is what else is to be said."""
     try:
         problems, metadata, good = (
             _quality(store, series, since or 0) if name == QUALITY else _OTHERS[name](store, series)
@@ -66,7 +71,7 @@ def verdict(
         check_name=name,
         passed=not problems,
         severity=dg.AssetCheckSeverity.ERROR,
-        description="; ".join(problems)[:1000] or good,
+        description="; ".join(filter(None, [*(problems or [good]), note]))[:1000],
         metadata=metadata,
     )
 

@@ -11,15 +11,18 @@ from dccd_core.collection import wanted
 from dccd_core.health import HealthMonitor
 from dccd_core.history import CANCELLED, Outcome
 from dccd_core.intervals import clip
-from dccd_core.models import Series
+from dccd_core.models import Series, Window
 from dccd_core.plan import Cell
 from dccd_core.store.datastore import DataStore, as_time
 from dccd_pipelines.cards import materialization_metadata
 from dccd_pipelines.checks import check_names, verdict
 from dccd_pipelines.interleave import interleave
 from dccd_pipelines.keys import asset_key
+from dccd_pipelines.old_runs import BACKFILL
 from dccd_pipelines.resources import Collectors
 
+# So many periods are named where there may be thousands.
+SOME = 5
 Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult
 
 START_TAG = "dccd/start"
@@ -69,7 +72,7 @@ class SeriesRun:
             if not left[one]:
                 self._record(one, outcomes[one])
                 yield from self._verdict(one, outcomes[one])
-        yield from self._outside(series, cells)
+        yield from self._tell_outside(series)
         failed = [o for many in outcomes.values() for o in many if o.error]
         if failed:
             raise _failure(failed, len(cells))
@@ -92,32 +95,37 @@ class SeriesRun:
         with self._collectors.open(exchange, self._fetched.put) as collector:
             yield from collector.collect(cells)
 
-    def _cells(self, series: Series) -> Iterator[Cell]:
+    def _wanted(self, series: Series) -> Window:
         start, end = (self._tags.get(tag) for tag in (START_TAG, END_TAG))
-        window = wanted(
+        return wanted(
             self._config,
             series,
             self._now,
             None if start is None else as_time(start, 0),
             None if end is None else as_time(end, 0),
         )
+
+    def _cells(self, series: Series) -> Iterator[Cell]:
+        window = self._wanted(series)
         for period in self._periods:
             for part in clip([series.period_window(period)], window):
                 yield Cell(series, period, part)
 
-    def _outside(self, series: Sequence[Series], cells: Sequence[Cell]) -> Iterator[Event]:
-        """A backfill counts a cell that it asked for and was not told of as failed."""
-        inside = {(cell.series, cell.period) for cell in cells}
-        if QUIET_TAG in self._tags:
-            return
+    def _outside(self, series: Series) -> list[str]:
+        """The periods of which nothing is asked, though a person named them."""
+        inside = {cell.period for cell in self._cells(series)}
+        named = [] if QUIET_TAG in self._tags else self._periods
+        return [period for period in named if period not in inside]
+
+    def _tell_outside(self, series: Sequence[Series]) -> Iterator[Event]:
+        """A backfill counts a cell that it asked for and was not told of as failed; else nothing
+        that was not asked for may be green."""
+        kind = dg.AssetMaterialization if BACKFILL in self._tags else dg.AssetObservation
         for one in series:
-            for period in self._periods:
-                if (one, period) not in inside:
-                    yield dg.AssetMaterialization(
-                        asset_key(one),
-                        partition=period,
-                        metadata={"dagster/row_count": 0, "note": "outside the wanted window"},
-                    )
+            note = dg.MetadataValue.text(f"outside the wanted window {self._wanted(one)}")
+            told = {"dagster/row_count": dg.MetadataValue.int(0), "note": note}
+            for period in self._outside(one):
+                yield kind(asset_key(one), partition=period, metadata=told)
 
     def _tell_of_sources(self) -> Iterator[Event]:
         """The days of trades that candles needed: their asset is not part of this run, but it has
@@ -149,11 +157,18 @@ class SeriesRun:
         for name in check_names(series):
             if (series, name) in self._judged:
                 since = self._config.start_of(series) if series in self._config.jobs else None
-                yield verdict(self._store, series, name, _errors(outcomes), since)
+                outside = self._outside(series)
+                note = f"nothing was asked of {_some(outside)}: see its note" if outside else ""
+                yield verdict(self._store, series, name, _errors(outcomes), since, note)
 
 
 def _errors(outcomes: Sequence[Outcome]) -> str | None:
     return "; ".join(f"{o.cell.period}: {o.error}" for o in outcomes if o.error) or None
+
+
+def _some(periods: Sequence[str]) -> str:
+    more = f" and {len(periods) - SOME} more" if len(periods) > SOME else ""
+    return f"{', '.join(periods[:SOME])}{more}"
 
 
 def _now() -> int:

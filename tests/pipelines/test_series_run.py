@@ -175,6 +175,28 @@ def test_what_fails_is_red_and_only_that_is_asked_again(project: Project, box: S
         assert_whole(project.store, series, truth(box, series, wanted))
 
 
+def test_a_cell_outside_of_what_is_wanted_is_not_green_and_fails_no_backfill(
+    project: Project, box: Sandbox
+) -> None:
+    project.write(
+        "pairs: [BTC/USDT], span: 1d, start: 2025-12-30",
+        "pairs: [ETH/USDT], span: 1d, start: 2024-12-30",
+    )
+    with project.instance() as instance:
+        result = materialize(project, instance, ["2024"])
+        assert result.success
+        assert materialized(instance, BTC) == {}
+        told = observed(instance, BTC)["2024"]
+        assert told["dagster/row_count"] == 0
+        assert told["note"].startswith("outside the wanted window 2025-12-30T00:00:00Z … ")
+        said = "complete, in order and consistent; nothing was asked of 2024: see its note"
+        assert judged(result) == {"BTC-USDT": (True, said), "ETH-USDT": WELL}
+
+        assert materialize(project, instance, ["2024"], {"dagster/backfill": "abcdefgh"}).success
+        assert set(materialized(instance, BTC)) == {"2024"}, "else Dagster counts it as failed"
+    assert {one["symbol"] for one in page_questions(box)} == {"ETHUSDT"}
+
+
 def test_a_quiet_run_tells_of_news_only(project: Project, box: Sandbox) -> None:
     project.write("pairs: [BTC/USDT], span: 1d, start: 2024-12-01")
     years = ["2024", "2025", "2026"]
@@ -183,13 +205,12 @@ def test_a_quiet_run_tells_of_news_only(project: Project, box: Sandbox) -> None:
         assert materialize(project, instance, years, first).success
         told = materialized(instance, BTC)
         assert {year: data["dagster/row_count"] for year, data in told.items()} == {
-            "2024": 22, "2025": 19, "2026": 0,
+            "2024": 22, "2025": 19,
         }  # fmt: skip
-        assert told["2026"]["note"] == "outside the wanted window"
 
         box.reset()
         loud = materialize(project, instance, years, first)
-        assert told_years(loud) == ["2024", "2025", "2026"], "a backfill is told of each cell"
+        assert told_years(loud) == ["2024", "2025"], "a person is told of each cell"
         assert materialized(instance, BTC)["2024"]["note"] == "complete: nothing was asked"
         quiet = materialize(project, instance, years, first | {QUIET_TAG: "true"})
         assert told_years(quiet) == []
