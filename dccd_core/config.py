@@ -6,7 +6,7 @@ environment and the values of secret keys are never part of a message.
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -207,24 +207,33 @@ class Config(Section):
         return show_moment(time, self.timezone)
 
 
-def load_config(path: Path | str | None = None) -> Config:
-    """The configuration in a file, found as `resolve_config_path` does; ConfigError if unusable."""
+def load_config(
+    path: Path | str | None = None, unset: Callable[[str], None] | None = None
+) -> Config:
+    """The configuration in a file, found as `resolve_config_path` does; ConfigError if unusable.
+
+    Who needs no secrets names `unset`: it is told of variables that there are not, and what they
+    stand for counts as not written.
+    """
     file = resolve_config_path(path)
-    return parse_config(read_text(file), file)
+    return parse_config(read_text(file), file, unset)
 
 
-def parse_config(text: str, path: Path) -> Config:
+def parse_config(text: str, path: Path, unset: Callable[[str], None] | None = None) -> Config:
     """The configuration in a text; `path` is for messages and for relative folders in it."""
-    document = parse_document(text, path)
+    document = parse_document(text, path, lenient=unset is not None)
     if document.values is None:
         empty = [Problem((), "is empty: config.example.yml shows every key")]
         raise ConfigError(path, document.problems or empty)
-    return Config.model_validate(document.values, context=document)
+    config = Config.model_validate(document.values, context=document)
+    if unset and document.unset:
+        unset(str(ConfigError(path, document.unset)))
+    return config
 
 
-def parse_document(text: str, path: Path) -> Document:
+def parse_document(text: str, path: Path, *, lenient: bool = False) -> Document:
     """The values of a text with the environment's variables filled in, not checked."""
-    return read_document(text, os.environ, path)
+    return read_document(text, os.environ, path, lenient=lenient)
 
 
 def read_text(path: Path) -> str:

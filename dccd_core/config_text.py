@@ -34,13 +34,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a text holds. `hidden` maps the keys whose values came from outside to `${NAME}`."""
+    """What a text holds. `hidden` maps the keys whose values came from outside to `${NAME}`, and
+    `unset` are those whose variable there is not, where that is no problem."""
 
     path: Path | None = None
     values: Any = None
     lines: dict[Key, int] = field(default_factory=dict)
     hidden: dict[Key, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    unset: list[Problem] = field(default_factory=list)
 
     def line(self, key: Key) -> int | None:
         """The line of a key, or of the nearest thing that holds it."""
@@ -97,19 +99,22 @@ def compose(text: str) -> yaml.Node | None:
     return node
 
 
-def read_document(text: str, environ: Mapping[str, str], path: Path | None = None) -> Document:
+def read_document(
+    text: str, environ: Mapping[str, str], path: Path | None = None, *, lenient: bool = False
+) -> Document:
     """The values of a text with `${NAME}` filled in; never raises, problems are in the document.
 
     Variables are filled in after parsing, so that a value can never become YAML. `$${` is a
-    literal `${`.
+    literal `${`. If it is `lenient` a value whose variable there is not counts as not written.
     """
-    reader = _Reader(environ)
+    unset: list[Problem] = []
+    reader = _Reader(environ, unset if lenient else None)
     try:
         node = compose(text)
         values = reader.value(node, ()) if node else None
     except yaml.YAMLError as error:
         return Document(path, problems=[_syntax(error, text)])
-    return Document(path, values, reader.lines, reader.hidden, reader.problems)
+    return Document(path, values, reader.lines, reader.hidden, reader.problems, unset)
 
 
 def _syntax(error: yaml.YAMLError, text: str) -> Problem:
@@ -129,11 +134,12 @@ def _syntax(error: yaml.YAMLError, text: str) -> Problem:
 class _Reader:
     """Turns nodes into values and notes lines, hidden values and problems on the way."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], unset: list[Problem] | None) -> None:
         self.environ = environ
         self.lines: dict[Key, int] = {}
         self.hidden: dict[Key, str] = {}
         self.problems: list[Problem] = []
+        self._unset = self.problems if unset is None else unset
         self._open: list[yaml.Node] = []
         self._nodes = 0
 
@@ -188,9 +194,11 @@ class _Reader:
                     pass
         return self._problem(key, "YAML tags are not read: leave it out")
 
-    def _filled(self, text: str, key: Key) -> str:
-        """The text with its variables filled in. The key's value is hidden from then on."""
+    def _filled(self, text: str, key: Key) -> str | None:
+        """The text with its variables filled in, None if it lacks one. The key's value is hidden
+        from then on."""
         names: list[str] = []
+        known = len(self._unset)
 
         def fill(found: re.Match[str]) -> str:
             if found[0].startswith("$$"):
@@ -199,14 +207,15 @@ class _Reader:
             if not found[2] or not _NAME.fullmatch(name):
                 self._problem(key, "write a variable as ${NAME}, or $${ for a literal ${")
             elif name not in self.environ:
-                self._problem(key, f"the environment has no variable {name}: set it")
+                why = f"the environment has no variable {name}: set it"
+                self._unset.append(Problem(key, why, self.lines.get(key)))
             names.append(name)
             return self.environ.get(name, "")
 
         filled = _VARIABLE.sub(fill, text)
         if names:
             self.hidden[key] = " ".join(f"${{{plain(name)}}}" for name in names)
-        return filled
+        return filled if len(self._unset) == known else None
 
     def _problem(self, key: Key, text: str) -> None:
         self.problems.append(Problem(key, text, self.lines.get(key)))

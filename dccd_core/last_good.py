@@ -1,6 +1,7 @@
 """The last configuration that was good, kept beside the file: a mistake must not stop what runs."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from dccd_core.config import Config, ConfigError, load_config, resolve_config_path
@@ -9,19 +10,21 @@ from dccd_core.store.files import write_bytes
 log = logging.getLogger(__name__)
 
 
-def load_or_last_good(path: Path | str | None = None) -> tuple[Config, str]:
+def load_or_last_good(
+    path: Path | str | None = None, unset: Callable[[str], None] | None = None
+) -> tuple[Config, str]:
     """The configuration, and why it is not the file's but the last good one; "" if it is.
 
-    ConfigError if there never was a good one.
+    ConfigError if there never was a good one. `unset` is as for `load_config`.
     """
     found = resolve_config_path(path)
     spare = _spare(found)
     try:
-        return load_config(found), ""
+        return load_config(found, unset), ""
     except ConfigError as error:
         if not spare.exists():
             raise
-        return load_config(spare), str(error)
+        return load_config(spare, unset), str(error)
 
 
 def remember(path: Path) -> None:

@@ -18,7 +18,7 @@ from dccd_core.config_folder import check_data_path
 from dccd_core.store.datastore import DataStore
 from dccd_pipelines.cli_offsite import register_restore, warn_of_remotes
 from dccd_pipelines.cli_operations import register
-from dccd_pipelines.console import err, out
+from dccd_pipelines.console import err, out, warn
 from dccd_pipelines.options import (
     ConfigOption,
     ExchangeOption,
@@ -196,7 +196,7 @@ def inventory(
     pairs: PairsOption = None,
 ) -> None:
     """Show what is stored: rows, dates, gaps in candles, size."""
-    loaded = load_config(config)
+    loaded = load_config(config, warn)
     store, due = DataStore(loaded.settings.data_path), owed(loaded, time.time())
     rows = [
         row

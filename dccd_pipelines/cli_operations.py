@@ -15,7 +15,7 @@ from dccd_core.config import Config, child_environment, load_config
 from dccd_core.joblog import Logs
 from dccd_core.last_good import load_or_last_good
 from dccd_core.stream_status import read_statuses
-from dccd_pipelines.console import err, out
+from dccd_pipelines.console import err, out, warn
 from dccd_pipelines.options import ConfigOption, JsonOption
 from dccd_pipelines.status_view import read_status, stream_tables
 
@@ -115,7 +115,7 @@ def alert_test(config: ConfigOption = None) -> None:
 
 def _loaded(path: Path | None) -> tuple[Config, str]:
     """The configuration, or the last good one and why: who looks for a fault must see something."""
-    config, problem = load_or_last_good(path)
+    config, problem = load_or_last_good(path, warn)
     if problem:
         text = f"{problem}\nWhat is shown is of the last good configuration."
         err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)

@@ -19,7 +19,7 @@ def complete_exchange() -> list[str]:
 def complete_pair(context: typer.Context) -> list[str]:
     """The pairs of the configuration, none if it cannot be read."""
     try:
-        config = load_config(context.params.get("config"))
+        config = load_config(context.params.get("config"), unset=lambda _: None)
         return sorted({str(series.symbol) for series in config.series()})
     except ConfigError:
         return []

@@ -198,6 +198,31 @@ def test_who_looks_for_a_fault_sees_something_though_the_file_is_broken(
     assert shown[command] in told.stdout
 
 
+def test_who_only_looks_needs_no_secrets(project: Project) -> None:
+    project.write("pairs: [BTC/USDT], span: 1d, start: 2026-01-01")
+    data = project.config.settings.data_path
+    Logs(data).write("daemon", "it ran", 0.0)
+    service = ServiceStatus(pid=os.getpid(), host=this_host(), started=0.0, written=time.time())
+    write_status(data, service)
+    with project.path.open("a") as file:
+        file.write("alerts: {webhook_url: '${DCCD_NOT_THERE}'}\n")
+    lacks = "alerts.webhook_url: the environment has no variable DCCD_NOT_THERE: set it\n"
+    for command in ("status", "streams", "inventory", "logs"):
+        told = project.dccd(command)
+        assert (told.returncode, bool(told.stdout)) == (0, True), command
+        assert told.stderr.startswith("config.yml:")
+        assert told.stderr.endswith(lacks)
+    for command in ("validate", "backfill", "alert-test"):
+        told = project.dccd(command)
+        assert (told.returncode, told.stdout) == (1, ""), command
+        assert told.stderr.endswith(lacks)
+
+    project.path.write_text(project.path.read_text().replace("./data", "'${DCCD_NOT_THERE}'"))
+    told = project.dccd("status")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "settings.data_path: missing: write a folder" in told.stderr
+
+
 def test_an_alert_test_without_a_webhook_says_so(project: Project) -> None:
     project.write("pairs: [BTC/USDT], span: 1d, start: 2026-01-01")
     told = project.dccd("alert-test")
