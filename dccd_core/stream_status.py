@@ -69,8 +69,10 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
         return max(0.0, now - self.written)
 
     def alive(self, now: float) -> bool:
-        """Whether the service wrote it of late, and not when it was stopped."""
-        return not self.ended and self.age(now) <= STALE
+        """Whether the service wrote it of late, not when it was stopped, and lives."""
+        if self.ended or self.age(now) > STALE:
+            return False
+        return self.host != this_host() or _runs(self.pid)
 
 
 def status_folder(data_path: Path | str) -> Path:
@@ -93,6 +95,17 @@ def read_statuses(data_path: Path | str) -> list[ServiceStatus]:
         except (FileNotFoundError, msgspec.MsgspecError):
             continue
     return found
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it is somebody else's
+    return True
 
 
 def this_host() -> str:

@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from projects import Project
 
@@ -196,6 +198,23 @@ def test_who_looks_for_a_fault_sees_something_though_the_file_is_broken(
     assert told.stderr.endswith("What is shown is of the last good configuration.\n")
     shown = {"status": "binance/ohlc/1d/BTC-USDT", "streams": str(os.getpid()), "logs": "it ran"}
     assert shown[command] in told.stdout
+
+
+def test_a_service_that_was_killed_is_not_called_alive(project: Project) -> None:
+    project.write("pairs: [BTC/USDT], span: 1d, start: 2026-01-01")
+    data = project.config.settings.data_path
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        now = time.time()
+        service = ServiceStatus(pid=process.pid, host=this_host(), started=now, written=now)
+        elsewhere = msgspec.structs.replace(service, host="elsewhere")
+        assert service.alive(now)
+        process.kill()
+    assert not service.alive(now)
+    assert elsewhere.alive(now), "nobody here knows its processes"
+    write_status(data, service)
+    told = project.dccd("streams")
+    assert told.returncode == 1
+    assert "does not run" in told.stdout
 
 
 def test_who_only_looks_needs_no_secrets(project: Project) -> None:
