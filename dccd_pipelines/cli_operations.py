@@ -58,7 +58,7 @@ def stream(
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show how history and streams are: rows, errors, age of the data, open incidents."""
+    """Show how history and streams are: runs, errors, age of the data, open incidents."""
     loaded, problem = _loaded(config)
     found = read_status(loaded)
     if as_json:

@@ -99,7 +99,9 @@ def _age(store: DataStore, series: Series, now: float, broken: list[str]) -> flo
 
 
 def _history(status: Status) -> Table:
-    made = table("job", "last run", "last success", ">rows", ">errors", ">data age", "last error")
+    made = table(
+        *("job", "last run", "last success", ">rows fetched", ">errors", ">data age", "last error")
+    )
     show = short_moment(status.config)
     for key, age in status.ages.items():
         found = status.metrics.get(key, JobMetrics(key))

@@ -86,6 +86,7 @@ def test_a_session_from_the_plan_to_the_inventory(project: Project, box: Sandbox
 
     told = json.loads(project.dccd("status", "--json").stdout)["history"]
     assert told.keys() == {f"binance/ohlc/1d/{pair}-USDT" for pair in ("BTC", "ETH", "SOL")}
+    assert "rows fetched" in project.dccd("status").stdout, "not those that are stored"
     assert told[str(BTC)]["rows_collected"] == rows["BTC/USDT"]["rows"]
     assert told[str(BTC)]["consecutive_errors"] == 0
     assert 0 <= told[str(BTC)]["data_age"] < 2 * 86_400
