@@ -23,6 +23,7 @@ from dccd_core.rest import RestClient, Retries
 from dccd_core.store import files
 
 log = logging.getLogger(__name__)
+NO_SUCH_PAIR = "has no such pair"
 
 
 class Saved(msgspec.Struct):
@@ -117,4 +118,4 @@ class Instruments:
         names = [str(known) for known in self._known or ()]
         near = get_close_matches(str(symbol), names, n=3, cutoff=0.7)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        return f"{symbol}: {self._exchange.title} has no such pair{hint}"
+        return f"{symbol}: {self._exchange.title} {NO_SUCH_PAIR}{hint}"

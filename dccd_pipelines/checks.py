@@ -57,15 +57,15 @@ def verdict(
     since: int | None = None,
     note: str = "",
 ) -> dg.AssetCheckResult:
-    """The result of one check; `errors` are those of a run that has just ended, `since` is where
-    the series is configured to begin, `note` is what else is to be said."""
+    """The result of one check; `errors` are those of a run that has just ended, which `quality`
+    tells, `since` is where the series is configured to begin, `note` is what else is to be said."""
     try:
         problems, metadata, good = (
             _quality(store, series, since or 0) if name == QUALITY else _OTHERS[name](store, series)
         )
     except (SchemaError, UnreadableError, OSError, ExchangeError) as error:
         problems, metadata, good = [str(error)], {}, ""
-    problems = [*([errors] if errors else []), *problems]
+    problems = [*([errors] if errors and name == QUALITY else []), *problems]
     return dg.AssetCheckResult(
         asset_key=asset_key(series),
         check_name=name,

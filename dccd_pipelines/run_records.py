@@ -6,6 +6,7 @@ import dagster as dg
 
 from dccd_core.health import JobMetrics
 from dccd_core.incidents import Condition, Kind
+from dccd_core.instruments import NO_SUCH_PAIR
 from dccd_core.messages import without_queries
 from dccd_core.models import Series
 from dccd_pipelines.assets import group_name
@@ -16,6 +17,8 @@ from dccd_pipelines.past import AGAIN, PAST
 COUNTED = 50
 NAMED = 3
 CUT_SHORT = 2
+MISSING = "dccd backfill fetches what is missing; dccd inventory --gaps tells of each hole."
+UNKNOWN = "Mend the pair in config.yml, or take it out; then press Reload on the Deployment page."
 
 
 def failing_jobs(
@@ -117,14 +120,15 @@ def failed_checks(
 
 
 def check_failed(key: dg.AssetCheckKey, said: str | None) -> Condition:
-    """A check that found an error."""
+    """A check that found an error; those that have another cure are told by themselves."""
     asset = key.asset_key.to_user_string()
+    unknown = NO_SUCH_PAIR in (said or "")
     return Condition(
         kind=Kind.CHECK,
         subject=f"{asset} {key.name}",
-        group=f"{key.asset_key.path[0]} {key.name}",
+        group=f"{key.asset_key.path[0]} {key.name}{', unknown pairs' * unknown}",
         text=said or "it could not be run",
-        cure="dccd backfill fetches what is missing; dccd inventory --gaps tells of each hole.",
+        cure=UNKNOWN if unknown else MISSING,
         path=f"/assets/{asset}?view=checks",
     )
 

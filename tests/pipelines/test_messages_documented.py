@@ -21,7 +21,7 @@ from dccd_core.gap_incidents import gap_condition
 from dccd_core.health import JobMetrics
 from dccd_core.incidents import REMIND, Condition, Kind
 from dccd_core.incidents import State as Incidents
-from dccd_core.models import SECOND, Series
+from dccd_core.models import SECOND, Series, Symbol
 from dccd_core.observations import (
     Observer,
     config_condition,
@@ -154,6 +154,17 @@ def test_job_failed(config: Config, slack: Slack) -> None:
 def test_check_failed(config: Config, slack: Slack) -> None:
     key = dg.AssetCheckKey(asset_key(BTC_1M), "quality")
     assert_documented(Kind.CHECK, opened(config, slack, check_failed(key, "3 candles are missing")))
+
+
+def test_check_failed_as_the_exchange_has_no_such_pair(config: Config, slack: Slack) -> None:
+    said = "2026: BTC/USDX: Binance has no such pair; did you mean BTC/USDT?"
+    keys = [
+        dg.AssetCheckKey(asset_key(replace(BTC_1M, symbol=Symbol(*pair))), "quality")
+        for pair in (("BTC", "USDX"), ("ETH", "USDT"))
+    ]
+    unknown, other = check_failed(keys[0], said), check_failed(keys[1], "3 candles are missing")
+    assert unknown.group != other.group, "a message has one cure"
+    assert_documented(Kind.CHECK, opened(config, slack, unknown))
 
 
 def test_stale(config: Config, slack: Slack) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -18,7 +19,7 @@ from dccd_core.store.datastore import DataStore
 from dccd_core.store.schemas import TRADES
 from dccd_pipelines.assets import series_assets
 from dccd_pipelines.backfill import run_backfill, run_once
-from dccd_pipelines.checks import verdict
+from dccd_pipelines.checks import check_names, verdict
 from dccd_pipelines.partitions import daily, due_periods, range_tags
 from dccd_pipelines.resources import Collectors
 from dccd_sandbox import Sandbox
@@ -49,6 +50,18 @@ def truth(box: Sandbox, rows: pl.DataFrame) -> list[str]:
     first, last = (int(rows["time"][place].timestamp() * 1_000) for place in (0, -1))
     found = box.trades_truth("BTCUSDT", first, last + 1)
     return [str(one) for one in found["trade_id"].to_list()]
+
+
+def test_what_could_not_be_fetched_is_told_by_one_check_only(tmp_path: Path) -> None:
+    store, daily = DataStore(tmp_path), Series.parse("kraken/ohlc/1d/BTC-USDT")
+    for series in (BTC, daily):
+        told = {
+            name: (found.passed, found.description)
+            for name in check_names(series)
+            for found in [verdict(store, series, name, "2026: no such pair")]
+        }
+        assert told.pop("quality") == (False, "2026: no such pair")
+        assert [passed for passed, _ in told.values()] == [True]
 
 
 def test_days_of_trades_are_stored_and_told(trades: Config, project: Project, box: Sandbox) -> None:
