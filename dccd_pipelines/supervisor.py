@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # All of it ends within ten seconds; the stream service takes eight at most to flush everything.
 GRACE = 9.0
+
+_DEBUG = re.compile(r"\S+ \S+ \S+ - dagster\S* - DEBUG - ")
 
 WORKSPACE = """\
 load_from:
@@ -80,12 +83,15 @@ def _to_whoever_listens(say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 class _Ear:
-    """Keeps what the children say in their log files, and repeats it."""
+    """Keeps what the children say in their log files, and repeats it; not what Dagster says to its
+    own developers: that is most of the lines."""
 
     def __init__(self, data_path: Path) -> None:
         self._logs = Logs(data_path)
 
     def __call__(self, name: str, line: str) -> None:
+        if _DEBUG.match(line):
+            return
         with suppress(OSError):  # the terminal was closed
             sys.stderr.write(line)
         try:

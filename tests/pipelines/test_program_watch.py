@@ -21,7 +21,7 @@ from dccd_core.stream_status import ServiceStatus, this_host, write_status
 from dccd_pipelines import program_watch
 from dccd_pipelines.child import Child
 from dccd_pipelines.program_watch import Watch
-from dccd_pipelines.supervisor import _children, _tend
+from dccd_pipelines.supervisor import _children, _Ear, _tend
 
 
 def until(condition: Callable[[], object], what: str, patience: float = 60.0) -> None:
@@ -198,6 +198,17 @@ def test_who_looks_for_a_fault_sees_something_though_the_file_is_broken(
     assert told.stderr.endswith("What is shown is of the last good configuration.\n")
     shown = {"status": "binance/ohlc/1d/BTC-USDT", "streams": str(os.getpid()), "logs": "it ran"}
     assert shown[command] in told.stdout
+
+
+def test_what_dagster_says_to_its_developers_is_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard, moment = _Ear(tmp_path), "2026-11-30 09:00:00 +0000"
+    heard("daemon", f"{moment} - dagster - DEBUG - binance_ohlc_1m_job - 0a1b - STEP_START\n")
+    heard("daemon", f"{moment} - dagster - ERROR - binance_ohlc_1m_job - 0a1b - RUN_FAILURE\n")
+    [kept] = Logs(tmp_path).tail("daemon", 9)
+    assert kept.endswith("RUN_FAILURE")
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_service_that_was_killed_is_not_called_alive(project: Project) -> None:
