@@ -93,7 +93,10 @@ class Push:
         try:
             self._compare_all()
             self._done.lost = sorted(p for p in self._note.lost if was_removed(self._root, p))
-            for _ in range(_ROUNDS):
+            began = self._stamp
+            for number in range(_ROUNDS):
+                # a place of its own: what the first round put aside was there before this copy
+                self._stamp = f"{began}-{number + 1}" if number else began
                 if not self._round(path):
                     break
             self._note.synced = time.time()

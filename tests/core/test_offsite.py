@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from dccd_core.config_sections import Remote, Storage
 from dccd_core.models import SECOND, Series, Symbol, Window
 from dccd_core.offsite import OffsiteError, PushError, RemoteStorage, failure
 from dccd_core.offsite_push import Pushed
+from dccd_core.offsite_rclone import Rclone
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.removed import write_removed
@@ -287,6 +289,32 @@ def test_a_larger_file_with_fewer_rows_replaces_nothing_before_that_is_kept(
     [told] = remotes.push(store.root)
     kept = [path for path in told.kept if path.endswith(MAIN)]
     assert [tree(disk)[path] for path in kept] == [whole]
+
+
+@needs_rclone
+def test_what_one_round_put_aside_is_not_overwritten_by_the_next(
+    store: DataStore, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The year is lost here, and is fetched again, in portions, while it is copied."""
+    remotes = RemoteStorage(storage(disk))
+    remotes.push(store.root)
+    good = tree(disk)[MAIN]
+    for path in (MAIN, TAIL):
+        (store.root / path).unlink()
+    put(store, 3_000, 3_010)
+    real, hours = Rclone.copy, iter((3_020, 3_030))
+
+    def copy(self: Rclone, source: str, *rest: Any) -> None:
+        real(self, source, *rest)
+        if source == str(store.root) and rest[1] and (hour := next(hours, None)):
+            (store.root / MAIN).unlink()
+            put(store, hour, hour + 5)
+
+    monkeypatch.setattr(Rclone, "copy", copy)
+    [told] = remotes.push(store.root)
+    mains = [path for path in told.kept if path.endswith(MAIN)]
+    assert len(mains) == len(set(mains)) == 3
+    assert tree(disk)[mains[0]] == good
 
 
 @needs_rclone
