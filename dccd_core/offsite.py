@@ -12,10 +12,12 @@ from pathlib import Path
 
 from dccd_core.config_sections import Storage
 from dccd_core.models import Series
-from dccd_core.offsite_push import Push, Pushed, refuse_itself
+from dccd_core.offsite_guard import refuse_itself
+from dccd_core.offsite_push import Push, Pushed
 from dccd_core.offsite_rclone import IDLE, MISSING, OffsiteError, Rclone
 from dccd_core.offsite_remote import Target, targets
-from dccd_core.offsite_restore import Restore, Restored
+from dccd_core.offsite_restore import Restore
+from dccd_core.offsite_restored import Restored
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ period.
 """
 
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,9 +30,9 @@ from dccd_core.offsite_files import (
     whats_wrong,
     write_note,
 )
+from dccd_core.offsite_guard import alone, check_folder, refuse_itself
 from dccd_core.offsite_rclone import OffsiteError, Rclone, show_bytes
 from dccd_core.offsite_remote import Target
-from dccd_core.store.files import BusyError, Hold
 
 FOLDED, REPLACED = "_folded", "_replaced"
 # Files that are written while they are copied are copied again, but not for ever.
@@ -80,7 +80,7 @@ class Push:
         """Copy, compare, and remember what was copied; what failed is in the result's `error`."""
         began = time.monotonic()
         try:
-            with alone(self._root, self._target, "offsite"):
+            with alone(self._root, self._rclone, "offsite"):
                 self._copy_all(note_path(self._root, self._target.name))
         except OffsiteError as error:
             self._done.error = str(error)
@@ -247,34 +247,3 @@ class Push:
         """Whether all rows of a tail at the remote are in the main file here."""
         before = self._note.held.get(tail)
         return before is not None and still_holds(self._root, tail, before)
-
-
-@contextmanager
-def alone(root: Path, target: Target, work: str) -> Iterator[None]:
-    """Be the only one who does this `work` with a remote; OffsiteError if another one does."""
-    try:
-        hold = Hold(root / ".dccd" / "locks" / f"{work}.{target.name}.lock")
-    except BusyError as error:
-        raise OffsiteError(f"{target.shown}: another process is at it already ({work})") from error
-    try:
-        yield
-    finally:
-        hold.release()
-
-
-def refuse_itself(rclone: Rclone, root: Path) -> None:
-    """OffsiteError if a remote is the data path itself by another way."""
-    if rclone.leads_to(root):
-        raise OffsiteError(f"{rclone.target.shown}: is data_path itself: it is no copy then")
-
-
-def check_folder(target: Target, note: Copied) -> None:
-    """Refuse a folder that is not what it was: a disk that is not mounted would be an empty folder,
-    and the copies would fill the disk below it."""
-    if target.local is None:
-        return
-    if note.files and not any(target.local.iterdir()):
-        raise OffsiteError(
-            f"{target.shown} is empty though {len(note.files)} files were copied to it: mount the "
-            f"disk, or remove .dccd/offsite/{target.name}.json to copy everything again"
-        )

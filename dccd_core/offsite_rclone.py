@@ -113,6 +113,7 @@ class Rclone:
     ) -> None:
         self.target = target
         self.say, self._cancel, self._idle = say, cancel, idle
+        self.holds: tuple[int, ...] = ()
 
     def sizes(self, paths: Collection[str]) -> dict[str, int]:
         """The sizes of those of these files that the remote has."""
@@ -199,6 +200,7 @@ class Rclone:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                pass_fds=self.holds,  # if we are killed, it goes on alone for a while
                 text=True,
                 errors="replace",
             )

@@ -8,7 +8,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from dccd_core.models import Series, Window, moment
@@ -22,8 +22,9 @@ from dccd_core.offsite_files import (
     whats_wrong,
 )
 from dccd_core.offsite_fit import continues, holds, look, open_part
-from dccd_core.offsite_push import alone
+from dccd_core.offsite_guard import alone
 from dccd_core.offsite_rclone import OffsiteError, Rclone
+from dccd_core.offsite_restored import AWAY, FOLDED, HERE, LARGER, Restored, RestoredFile
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.inventory import series_of
@@ -31,46 +32,8 @@ from dccd_core.store.period import Period
 from dccd_core.store.removed import read_removed
 from dccd_core.store.schemas import SchemaError
 
-HERE = "can be read here"
-FOLDED = "is not needed: its rows are in the main file"
-AWAY = "was removed here by storage.retention: name its --series to have it back"
-LARGER = "can be read here, but the remote's is larger: move it away to have that"
 # What arrived is placed before more is fetched: a connection that breaks costs a portion, not all.
 _PORTION = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class RestoredFile:
-    """A file that is back; `rows` is 0 for the note of a listing."""
-
-    path: str
-    rows: int
-    bytes: int
-    series: str
-
-
-@dataclass(slots=True)
-class Restored:
-    """What came from one remote. `left` are files that are not needed here, with the reason;
-    `failed` those that could not be restored. `absent` are named series of which the remote lacks
-    something that is not here either: a failure if no other remote has it, see `is_whole`.
-    """
-
-    remote: str
-    files: list[RestoredFile] = field(default_factory=list)
-    left: dict[str, str] = field(default_factory=dict)
-    set_aside: list[Path] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    absent: dict[str, str] = field(default_factory=dict)
-    error: str | None = None
-
-
-def is_whole(found: Collection[Restored]) -> bool:
-    """Whether nothing failed, and what was named is here: from whichever remote, as a later one
-    lacks nothing that an earlier one brought."""
-    if any(one.error or one.failed for one in found):
-        return False
-    return not found or not set.intersection(*(set(one.absent) for one in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +65,8 @@ class Restore:
         for one in series:
             if why := self._absent(one):
                 self._done.absent[str(one)] = why
-        target = self._rclone.target
-        with alone(self._root, target, "restore"), _staging(self._root, target.name) as folder:
+        name = self._rclone.target.name
+        with alone(self._root, self._rclone, "restore"), _staging(self._root, name) as folder:
             self._bring(list(self._wanted()), folder)
         return self._done
 

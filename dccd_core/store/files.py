@@ -234,6 +234,12 @@ class Hold:
             self._file.close()
             raise BusyError(f"{path} is held by another process") from error
 
+    @property
+    def descriptor(self) -> int:
+        """For a child that is to hold it too, as long as it lives."""
+        return self._file.fileno()
+
     def release(self) -> None:
         """Let another one hold it."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)  # also what a child's child kept
         self._file.close()

@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -565,6 +568,48 @@ def test_one_process_copies_to_a_remote_at_a_time(store: DataStore, disk: Path) 
     hold.release()
     assert told.error == f"{disk}: another process is at it already (offsite)"
     assert remotes.push(store.root)[0].files == 3
+
+
+@needs_rclone
+@pytest.mark.parametrize("work", ["push", "restore"])
+def test_what_was_killed_leaves_an_rclone_that_nobody_works_beside(
+    store: DataStore, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    remotes = RemoteStorage(storage(disk))
+    if work == "restore":
+        remotes.push(store.root)
+        (store.root / MAIN).unlink()
+    pid = tmp_path / "pid"
+    code = f"""
+from dccd_core.config_sections import Remote, Storage
+from dccd_core.offsite import RemoteStorage
+RemoteStorage(Storage(remotes=(Remote(remote={str(disk)!r}),))).{work}({str(store.root)!r})"""
+    with monkeypatch.context() as patch:
+        script = f'[ "$1" = copy ] || exec "$RCLONE" "$@"\necho $$ > {pid}.new\n'
+        instead_of_rclone(
+            tmp_path / "bin", patch, f"{script}mv {pid}.new {pid}\nexec sleep 60 >&- 2>&-"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code])
+        while not pid.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+
+    def told() -> str | None:
+        if work == "push":
+            return remotes.push_to(remotes.targets[0], store.root).error
+        return remotes.restore(store.root)[0].error
+
+    try:
+        assert str(told()).startswith(f"{disk}: another process is at it already")
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+    for _ in range(100):
+        if (error := told()) is None:
+            break
+        time.sleep(0.05)
+    assert error is None
 
 
 @needs_rclone

@@ -13,7 +13,7 @@ from dccd_core import offsite_restore
 from dccd_core.config_sections import Remote, Storage
 from dccd_core.models import SECOND, Series, Symbol, Window
 from dccd_core.offsite import RemoteStorage
-from dccd_core.offsite_restore import FOLDED, HERE, LARGER, Restored, is_whole
+from dccd_core.offsite_restored import FOLDED, HERE, LARGER, Restored, is_whole
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.removed import write_removed

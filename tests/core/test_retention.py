@@ -17,7 +17,7 @@ from dccd_core.exchanges.trades import Trade
 from dccd_core.models import SECOND, Channel, Series, Symbol, Window, iso, moment
 from dccd_core.offsite import RemoteStorage
 from dccd_core.offsite_rclone import OffsiteError
-from dccd_core.offsite_restore import AWAY
+from dccd_core.offsite_restored import AWAY
 from dccd_core.plan import cells, plan_days, plan_years
 from dccd_core.retention import Cleared, Retention
 from dccd_core.store import files
