@@ -207,3 +207,12 @@ def whats_wrong(path: Path) -> str | None:
     except OSError as error:
         return f"cannot be opened: {error.strerror}"
     return None
+
+
+def show_bytes(count: float) -> str:
+    """Bytes as people read them: 12.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1_000:
+            return f"{count:.3g} {unit}"
+        count /= 1_000
+    return f"{count:.4g} TB"

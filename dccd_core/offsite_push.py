@@ -24,6 +24,7 @@ from dccd_core.offsite_files import (
     note_path,
     portions,
     read_note,
+    show_bytes,
     still_holds,
     tail_of,
     was_removed,
@@ -31,7 +32,7 @@ from dccd_core.offsite_files import (
     write_note,
 )
 from dccd_core.offsite_guard import alone, check_folder, refuse_itself
-from dccd_core.offsite_rclone import OffsiteError, Rclone, show_bytes
+from dccd_core.offsite_rclone import OffsiteError, Rclone
 from dccd_core.offsite_remote import Target
 
 FOLDED, REPLACED = "_folded", "_replaced"

@@ -17,7 +17,9 @@ from typing import IO
 import msgspec
 
 from dccd_core.config import child_environment
+from dccd_core.offsite_files import show_bytes
 from dccd_core.offsite_remote import Target
+from dccd_core.store.files import DEEPEST
 
 IDLE = 600.0
 """Seconds without a byte, a check or a listed file after which a transfer is stuck."""
@@ -125,8 +127,10 @@ class Rclone:
         return self._list([*inside, "--filter=- *"] if folders else [*_DATA, "--filter=- *"], None)
 
     def _list(self, options: list[str], paths: Collection[str] | None) -> dict[str, int]:
-        flags = ["--recursive", "--files-only", "--no-mimetype", *options]
-        code, said = self._run("lsjson", [*flags, self.target.root], paths)
+        # behind links too, and a link may lead in a circle
+        flags = ["--recursive", "--files-only", "--copy-links", f"--max-depth={DEEPEST + 1}"]
+        flags += ["--no-mimetype", *options, self.target.root]
+        code, said = self._run("lsjson", flags, paths)
         if code == _NO_FOLDER:
             return {}
         self._demand(code, said, "lsjson")
@@ -288,12 +292,3 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _progress(stats: Stats) -> str:
     done, whole = show_bytes(stats.bytes), show_bytes(stats.total_bytes)
     return f"{done} of {whole}, {stats.transfers} of {stats.total_transfers} files"
-
-
-def show_bytes(count: float) -> str:
-    """Bytes as people read them: 12.3 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1_000:
-            return f"{count:.3g} {unit}"
-        count /= 1_000
-    return f"{count:.4g} TB"

@@ -8,7 +8,7 @@ from rich.console import Console
 from dccd_core.config import Config, load_config
 from dccd_core.models import Series
 from dccd_core.offsite import RemoteStorage
-from dccd_core.offsite_rclone import show_bytes
+from dccd_core.offsite_files import show_bytes
 from dccd_core.offsite_restored import AWAY, FOLDED, HERE, Restored, is_whole
 from dccd_pipelines.console import err, out
 from dccd_pipelines.options import ConfigOption

@@ -368,6 +368,25 @@ def test_a_series_that_moved_behind_a_link_is_copied(
 
 
 @needs_rclone
+def test_a_folder_of_the_remote_may_be_behind_a_link(
+    store: DataStore, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offsite_push, "_COMPARE", 0.0)
+    (tmp_path / "other").mkdir()
+    (disk / "binance").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "circle").symlink_to(disk)
+    remotes = RemoteStorage(storage(disk))
+    assert [remotes.push(store.root)[0].files for _ in range(2)] == [3, 0]
+    put(store, 2_100, 4_200)
+    assert remotes.push(store.root)[0].kept == [f"_folded/{TAIL}"]
+    frame = store.load(BTC_1H)
+    shutil.rmtree(store.root / "binance")
+    [found] = remotes.restore(store.root)
+    assert (len(found.files), found.error) == (2, None)
+    assert store.load(BTC_1H).equals(frame)
+
+
+@needs_rclone
 def test_a_remote_that_is_the_data_path_by_another_name_is_refused(
     store: DataStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
