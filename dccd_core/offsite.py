@@ -163,7 +163,7 @@ def failure(pushed: Pushed) -> str | None:
     if pushed.lost:
         more = f" and {len(pushed.lost) - 3} more" if len(pushed.lost) > 3 else ""
         said.append(
-            f"{pushed.remote}: storage.retention removed these here, and they are not there any "
-            f"more: {', '.join(pushed.lost[:3])}{more}"
+            f"{pushed.remote}: storage.retention removed these here, and they are not there, or of "
+            f"another size: {', '.join(pushed.lost[:3])}{more}"
         )
     return "\n".join(said) or None

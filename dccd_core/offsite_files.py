@@ -42,8 +42,8 @@ class Copied(msgspec.Struct):
 
     `folded` are tails that may be superfluous: their main file was copied, and they were not looked
     at since. `lost` are files that storage.retention removed here, and that are not at the remote
-    any more. `synced` is when the last copy ended without an error, `compared` when all of the
-    remote was last looked at; unix seconds.
+    as they were copied. `synced` is when the last copy ended without an error, `compared` when all
+    of the remote was last looked at; unix seconds.
     """
 
     files: dict[str, FileState] = {}

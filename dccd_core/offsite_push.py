@@ -49,7 +49,7 @@ class Pushed:
 
     `kept` are the files at the remote that were put aside first, `unreadable` those that were not
     copied, with the reason, `waiting` those that changed all the time: they are copied next time.
-    `lost` are files that were removed here, and are not at the remote any more.
+    `lost` are files that were removed here, and are not at the remote as they were copied.
     `compared` says how the copies were compared: by `checksums` or `sizes`.
     """
 
@@ -93,7 +93,7 @@ class Push:
         check_folder(self._target, self._note)
         try:
             self._compare_all()
-            self._done.lost = sorted(p for p in self._note.lost if was_removed(self._root, p))
+            self._find_lost()
             began = self._stamp
             for number in range(_ROUNDS):
                 # a place of its own: what the first round put aside was there before this copy
@@ -111,12 +111,22 @@ class Push:
             return
         refuse_itself(self._rclone, self._root)
         self._theirs = theirs = self._rclone.everything()
-        gone = {path for path in note.files if path not in theirs}
-        note.lost = {path for path in note.lost | gone if path not in theirs}
-        note.lost = {path for path in note.lost if was_removed(self._root, path)}
-        note.files = {p: s for p, s in note.files.items() if theirs.get(p) == s.size}
+        bad = {path for path, state in note.files.items() if theirs.get(path) != state.size}
+        bad |= note.lost - theirs.keys()
+        # the size of what is only there stays known: it tells whether that is whole
+        note.lost = {path for path in bad if was_removed(self._root, path)}
+        for path in bad - note.lost:
+            note.files.pop(path, None)
         note.held = {p: one for p, one in note.held.items() if p in note.files}
         note.compared = now
+
+    def _find_lost(self) -> None:
+        """What is lost is told until it is back there, or here: then it is copied again."""
+        note = self._note
+        lost = {path for path in note.lost if was_removed(self._root, path)}
+        for path in note.lost - lost:
+            note.files.pop(path, None)
+        note.lost, self._done.lost = lost, sorted(lost)
 
     def _round(self, path: Path) -> bool:
         """Copy what differs from the note; whether a file changed meanwhile."""

@@ -400,26 +400,37 @@ def test_a_remote_that_is_the_data_path_by_another_name_is_refused(
 
 
 @needs_rclone
+@pytest.mark.parametrize("size", [None, 1_000])
 def test_a_remote_that_lost_what_was_removed_here_is_told_of_until_it_is_back(
-    store: DataStore, disk: Path, monkeypatch: pytest.MonkeyPatch
+    store: DataStore, disk: Path, monkeypatch: pytest.MonkeyPatch, size: int | None
 ) -> None:
     monkeypatch.setattr(offsite_push, "_COMPARE", 0.0)
     remotes = RemoteStorage(storage(disk))
     put(store, 9_000, 9_001)
     store.merge(BTC_1H, "2026", table([at("2026-01-01")]), [], "rest")
     remotes.push(store.root)
+    mtime = (store.root / MAIN).stat().st_mtime_ns
     write_removed(store.folder(BTC_1H), at("2026-01-01"))
     for path in (MAIN, TAIL):
         (store.root / path).unlink(missing_ok=True)
     assert remotes.push(store.root)[0].lost == []
     content = (disk / MAIN).read_bytes()
-    (disk / MAIN).unlink()
+    if size is None:
+        (disk / MAIN).unlink()
+    else:
+        files.cut(disk / MAIN, size)
     for _ in range(2):
         [told] = failed(remotes, store)
         assert (told.lost, told.error) == ([MAIN], None)
-        assert f"are not there any more: {MAIN}" in str(failure(told))
+        assert f"are not there, or of another size: {MAIN}" in str(failure(told))
     (disk / MAIN).write_bytes(content)
     assert remotes.push(store.root)[0].lost == []
+    (disk / MAIN).unlink()
+    failed(remotes, store)
+    (store.root / MAIN).write_bytes(content)
+    os.utime(store.root / MAIN, ns=(0, mtime))  # as rclone brings it
+    assert remotes.push(store.root)[0].files == 1
+    assert tree(disk)[MAIN] == content
 
 
 @needs_rclone
