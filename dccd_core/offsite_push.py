@@ -74,6 +74,8 @@ class Push:
         self._note = Copied()
         self._theirs: dict[str, int] | None = None
         self._shrunk: set[str] = set()
+        self._behind: set[str] = set()
+        self._failure: OffsiteError | None = None
         self._stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         self._done = Pushed(target.name, target.shown)
 
@@ -100,6 +102,8 @@ class Push:
                 self._stamp = f"{began}-{number + 1}" if number else began
                 if not self._round(path):
                     break
+            if self._failure:
+                raise self._failure
             self._note.synced = time.time()
         finally:
             write_note(path, self._note)
@@ -132,9 +136,12 @@ class Push:
         """Copy what differs from the note; whether a file changed meanwhile."""
         mine = local_files(self._root)
         changed = {p: state for p, state in mine.items() if self._note.files.get(p) != state}
-        self._done.waiting = []
+        self._done.waiting, self._behind, self._failure = [], set(), None
         for part in portions(changed.items(), lambda item: item[1].size, _PORTION):
-            self._batch(dict(part))
+            try:
+                self._batch(dict(part))
+            except OffsiteError as error:
+                self._go_on(error)
             write_note(path, self._note)
         self._put_away(mine)
         self._theirs = None
@@ -152,14 +159,18 @@ class Push:
         changed = self._readable(changed)
         if not changed:
             return
-        self._keep(changed, self._sizes(changed))
-        failure = self._copy(changed)
+        changed = self._keep(changed, self._sizes(changed))
+        self._copy(changed)
+        self._verify(changed)
+
+    def _go_on(self, error: OffsiteError) -> None:
+        """Keep the first failure for the end: it may be of one file. It ends the copy if the remote
+        does not answer any more."""
+        self._failure = self._failure or error
         try:
-            self._verify(changed)
-        except OffsiteError as error:
-            raise failure or error from None
-        if failure:
-            raise failure
+            self._rclone.demand_folder()
+        except OffsiteError:
+            raise self._failure from None
 
     def _readable(self, changed: dict[str, FileState]) -> dict[str, FileState]:
         """The files that may be copied: whole ones, tails only with a main file that is whole."""
@@ -174,18 +185,25 @@ class Push:
                 bad[path] = f"waits for {Path(main_of(path)).name}, which {bad[main_of(path)]}"
         return {path: state for path, state in changed.items() if path not in bad}
 
-    def _keep(self, changed: dict[str, FileState], theirs: dict[str, int]) -> None:
-        """Put copies of what will be overwritten by less, or by something else, aside."""
+    def _keep(self, changed: dict[str, FileState], theirs: dict[str, int]) -> dict[str, FileState]:
+        """Put copies of what will be overwritten by less, or by something else, aside; the files
+        that may be copied then."""
         there = {path: state for path, state in changed.items() if path in theirs}
         ours = {p for p in there if p in self._note.files and self._note.files[p].size == theirs[p]}
         less = {path for path in ours if self._is_less(path, there[path], theirs[path])}
         foreign = there.keys() - ours
         if foreign:  # equal ones too, after the note was lost
             less |= self._rclone.check(str(self._root), self._target.root, foreign).different
-        self._shrunk |= less
         aside = self._target.below(self._aside)
-        self._rclone.copy(self._target.root, aside, less, "--ignore-times")
+        try:
+            self._rclone.copy(self._target.root, aside, less, "--ignore-times")
+        except OffsiteError as error:
+            self._go_on(error)
+            self._behind |= less
+            return {path: state for path, state in changed.items() if path not in less}
+        self._shrunk |= less
         self._done.kept += [f"{self._aside}/{path}" for path in sorted(less)]
+        return changed
 
     def _is_less(self, path: str, state: FileState, theirs: int) -> bool:
         """Whether rows that were copied with a file are not here any more. A file that is pressed,
@@ -197,19 +215,27 @@ class Push:
     def _aside(self) -> str:
         return f"{REPLACED}/{self._stamp}"
 
-    def _copy(self, changed: dict[str, FileState]) -> OffsiteError | None:
+    def _copy(self, changed: dict[str, FileState]) -> None:
         """Copy main files, then tails: the other way round, a crash between would leave tails that
-        continue a file that is not there. The failure is told after what was copied is checked."""
-        # a remote without times and checksums would take equal sizes for equal files
-        known = {path for path in changed if path in self._note.files}
+        continue a file that is not there. So does a main file that the remote does not take."""
         tails = set(filter(is_tail, changed))
-        for paths in (changed.keys() - tails, tails):
-            for part, flags in ((paths & known, ["--ignore-times"]), (paths - known, [])):
-                try:
-                    self._rclone.copy(str(self._root), self._target.root, part, *flags)
-                except OffsiteError as error:
-                    return error
-        return None
+        mains = changed.keys() - tails
+        if not self._send(mains):
+            self._behind |= self._rclone.check(str(self._root), self._target.root, mains).different
+        self._send({tail for tail in tails if main_of(tail) not in self._behind})
+
+    def _send(self, paths: Collection[str]) -> bool:
+        """Copy files; whether nothing failed."""
+        # a remote without times and checksums would take equal sizes for equal files
+        known = {path for path in paths if path in self._note.files}
+        whole = True
+        for part, flags in ((known, ["--ignore-times"]), (set(paths) - known, [])):
+            try:
+                self._rclone.copy(str(self._root), self._target.root, part, *flags)
+            except OffsiteError as error:
+                self._go_on(error)
+                whole = False
+        return whole
 
     def _verify(self, changed: dict[str, FileState]) -> None:
         """Remember what is equal; a file that was replaced here meanwhile is copied again."""

@@ -149,6 +149,56 @@ def test_a_remote_that_is_away_stops_no_other_and_gets_it_later(
 
 
 @needs_rclone
+@pytest.mark.parametrize("portion", [1, 4_000_000_000])
+def test_a_file_that_the_remote_does_not_take_stops_no_other(
+    store: DataStore, disk: Path, monkeypatch: pytest.MonkeyPatch, portion: int
+) -> None:
+    """A folder has its name there."""
+    monkeypatch.setattr(offsite_push, "_PORTION", portion)
+    put(store, 0, 2_000, ETH_1H)
+    put(store, 2_000, 2_100, ETH_1H)
+    remotes = RemoteStorage(storage(disk))
+    remotes.push(store.root)
+    old = tree(disk)[TAIL]
+    (disk / MAIN).unlink()
+    (disk / MAIN / "x").mkdir(parents=True)
+    put(store, 2_100, 4_200)
+    put(store, 4_200, 4_210)
+    put(store, 2_100, 4_200, ETH_1H)  # folded
+    store.merge(ETH_1H, "2026", table([at("2026-01-01")]), [], "rest")
+    sol = replace(BTC_1H, symbol=Symbol("SOL", "USDT"))
+    put(store, 0, 2_000, sol)
+    put(store, 2_000, 2_100, sol)
+    [told] = failed(remotes, store)
+    assert str(told.error).startswith(f"{disk}: rclone copy: ")
+    for series in (ETH_1H, sol):
+        assert plain(disk / series.path).equals(store.load(series))
+    assert tree(disk)[TAIL] == old, "the new one does not continue what is there"
+    shutil.rmtree(disk / MAIN)
+    assert remotes.push(store.root)[0].error is None
+    assert plain(disk / FOLDER).equals(store.load(BTC_1H))
+
+
+@needs_rclone
+def test_what_cannot_be_put_aside_is_not_overwritten_and_stops_no_other(
+    store: DataStore, disk: Path
+) -> None:
+    remotes = RemoteStorage(storage(disk))
+    remotes.push(store.root)
+    whole = tree(disk)
+    for path in (MAIN, TAIL):
+        (store.root / path).unlink()
+    put(store, 0, 5)
+    put(store, 0, 5, ETH_1H)
+    (disk / "_replaced").touch()
+    [told] = failed(remotes, store)
+    assert str(told.error).startswith(f"{disk}: rclone copy: ")
+    found = tree(disk)
+    assert found.items() >= whole.items()
+    assert MAIN.replace("BTC", "ETH") in found
+
+
+@needs_rclone
 @pytest.mark.parametrize("size", [0, 5_000])
 def test_a_truncated_file_never_takes_the_place_of_a_whole_one(
     store: DataStore, disk: Path, size: int
