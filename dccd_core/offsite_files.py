@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dccd_core.models import Series
 from dccd_core.store import files
 from dccd_core.store.inventory import series_of
 from dccd_core.store.listing import read_listing
@@ -166,13 +167,29 @@ def _times(path: Path) -> NDArray[np.int64]:
         return np.empty(0, np.int64)
 
 
-def was_removed(root: Path, path: str) -> bool:
-    """Whether a file is not here since storage.retention removed its period."""
+def period_of(path: str) -> tuple[Series, str] | None:
+    """The series and the period of a data file, an empty one of a listing's note; None for a file
+    that dccd does not make."""
     folder, _, name = path.rpartition("/")
     series, stem = series_of(folder), name.split(".")[0]
-    if series is None or not series.is_period(stem) or (root / path).exists():
+    if series and name == LISTING:
+        return series, ""
+    if series and series.is_period(stem) and name in (stem + _MAIN, stem + _TAIL):
+        return series, stem
+    return None
+
+
+def is_before_removed(root: Path, path: str) -> bool:
+    """Whether storage.retention removed the period of a file, or later ones."""
+    series, stem = period_of(path) or (None, "")
+    if not (series and stem):
         return False
-    return series.period_window(stem).end <= read_removed(root / folder)
+    return series.period_window(stem).end <= read_removed(root / series.path)
+
+
+def was_removed(root: Path, path: str) -> bool:
+    """Whether a file is not here since storage.retention removed its period."""
+    return not (root / path).exists() and is_before_removed(root, path)
 
 
 def portions(items: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:

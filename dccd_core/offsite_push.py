@@ -18,6 +18,7 @@ from dccd_core.offsite_files import (
     FileState,
     fold_of,
     held,
+    is_before_removed,
     is_tail,
     local_files,
     main_of,
@@ -36,6 +37,10 @@ from dccd_core.offsite_rclone import OffsiteError, Rclone
 from dccd_core.offsite_remote import Target
 
 FOLDED, REPLACED = "_folded", "_replaced"
+_LESS = (
+    "lacks rows of the copy there, which storage.retention removed here: move it away, then "
+    "dccd restore --series"
+)
 # Files that are written while they are copied are copied again, but not for ever.
 _ROUNDS = 3
 _PORTION = 4_000_000_000
@@ -194,16 +199,20 @@ class Push:
         foreign = there.keys() - ours
         if foreign:  # equal ones too, after the note was lost
             less |= self._rclone.check(str(self._root), self._target.root, foreign).different
+        refused = {path for path in less if is_before_removed(self._root, path)}
+        self._done.unreadable |= dict.fromkeys(refused, _LESS)
+        less -= refused
         aside = self._target.below(self._aside)
         try:
             self._rclone.copy(self._target.root, aside, less, "--ignore-times")
+            self._shrunk |= less
+            self._done.kept += [f"{self._aside}/{path}" for path in sorted(less)]
         except OffsiteError as error:
             self._go_on(error)
-            self._behind |= less
-            return {path: state for path, state in changed.items() if path not in less}
-        self._shrunk |= less
-        self._done.kept += [f"{self._aside}/{path}" for path in sorted(less)]
-        return changed
+            refused |= less
+        self._behind |= refused
+        behind = refused | {tail_of(path) for path in self._behind}
+        return {path: state for path, state in changed.items() if path not in behind}
 
     def _is_less(self, path: str, state: FileState, theirs: int) -> bool:
         """Whether rows that were copied with a file are not here any more. A file that is pressed,

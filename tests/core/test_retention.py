@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers import BTC_1H, at, table
-from remotes import WebDav, rclone_config, web_dav
+from remotes import WebDav, rclone_config, tree, web_dav
 
 from dccd_core import retention
 from dccd_core.config import Config, ConfigError, parse_config
@@ -15,7 +15,7 @@ from dccd_core.derived import Deriver
 from dccd_core.exchanges.base import Limits
 from dccd_core.exchanges.trades import Trade
 from dccd_core.models import SECOND, Channel, Series, Symbol, Window, iso, moment
-from dccd_core.offsite import RemoteStorage
+from dccd_core.offsite import PushError, RemoteStorage
 from dccd_core.offsite_rclone import OffsiteError
 from dccd_core.offsite_restored import AWAY
 from dccd_core.plan import cells, plan_days, plan_years
@@ -127,6 +127,28 @@ def test_what_was_removed_comes_back_when_it_is_named_and_stays_for_a_week(
     monkeypatch.setattr(retention, "STAYS", 7 * 86_400)
     assert clear(config).kept == {f"{BTC} {DAYS[0]}": "changed here less than 7 days ago"}
     assert days_of(config, BTC) == DAYS
+
+
+@pytest.mark.parametrize("note", [True, False])
+def test_a_day_that_comes_again_does_not_take_the_place_of_the_whole_copy(
+    config: Config, tmp_path: Path, note: bool
+) -> None:
+    store, remotes = DataStore(config.settings.data_path), RemoteStorage(config.storage)
+    clear(config)
+    before = tree(tmp_path / "disk")
+    if not note:
+        for path in (store.private / "offsite").iterdir():
+            path.unlink()
+    start = BTC.period_window(DAYS[1]).start
+    late = trades_table([Trade(start, None, str(start // SECOND), 1.0, 2.0, True)])
+    store.merge(BTC, DAYS[1], late, [], "stream")
+    with pytest.raises(PushError, match=r"lacks rows of the copy there.*dccd restore --series"):
+        remotes.push(store.root)
+    assert tree(tmp_path / "disk") == before
+    (store.folder(BTC) / f"{DAYS[1]}.parquet").unlink()
+    remotes.restore(store.root, [BTC])
+    put(store, BTC, DAYS[1])
+    assert [one.kept for one in remotes.push(store.root)] == [[], []]
 
 
 def test_nothing_goes_while_a_remote_cannot_be_asked(config: Config, dav: WebDav) -> None:
