@@ -17,6 +17,7 @@ from dccd_core.offsite_files import (
     is_data,
     is_tail,
     main_of,
+    period_of,
     portions,
     was_removed,
     whats_wrong,
@@ -24,10 +25,9 @@ from dccd_core.offsite_files import (
 from dccd_core.offsite_fit import continues, holds, look, open_part
 from dccd_core.offsite_guard import alone
 from dccd_core.offsite_rclone import OffsiteError, Rclone
-from dccd_core.offsite_restored import AWAY, FOLDED, HERE, LARGER, Restored, RestoredFile
+from dccd_core.offsite_restored import AWAY, FOLDED, FOREIGN, HERE, LARGER, Restored, RestoredFile
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
-from dccd_core.store.inventory import series_of
 from dccd_core.store.period import Period
 from dccd_core.store.removed import read_removed
 from dccd_core.store.schemas import SchemaError
@@ -61,7 +61,9 @@ class Restore:
         everything = self._rclone.everything([str(one.path) for one in series])
         if not everything:
             self._rclone.demand_folder()
-        self._theirs = {p: n for p, n in everything.items() if is_data(p)}
+        self._theirs = {p: n for p, n in everything.items() if period_of(p)}
+        strays = (p for p in everything if is_data(p) and p not in self._theirs)
+        self._done.left.update(dict.fromkeys(strays, FOREIGN))
         for one in series:
             if why := self._absent(one):
                 self._done.absent[str(one)] = why
@@ -98,13 +100,11 @@ class Restore:
     def _wanted(self) -> Iterator[_Wanted]:
         periods: dict[tuple[Series, str], list[str]] = defaultdict(list)
         for path in sorted(self._theirs):
-            folder, _, name = path.rpartition("/")
-            if series := series_of(folder):
-                stem = "" if name == LISTING else name.split(".")[0]
-                periods[series, stem].append(path)
+            if found := period_of(path):
+                periods[found].append(path)
         for (series, stem), paths in periods.items():
-            if found := self._missing(series, stem, paths):
-                yield _Wanted(series, stem, found)
+            if missing := self._missing(series, stem, paths):
+                yield _Wanted(series, stem, missing)
 
     def _missing(self, series: Series, stem: str, paths: list[str]) -> list[str]:
         """Those files of a period that are not here, or cannot be read here."""

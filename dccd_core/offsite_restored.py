@@ -7,6 +7,7 @@ from pathlib import Path
 HERE = "can be read here"
 FOLDED = "is not needed: its rows are in the main file"
 AWAY = "was removed here by storage.retention: name its --series to have it back"
+FOREIGN = "is no file of dccd's: rclone copy brings it back"
 LARGER = "can be read here, but the remote's is larger: move it away to have that"
 
 

@@ -13,7 +13,7 @@ from dccd_core import offsite_restore
 from dccd_core.config_sections import Remote, Storage
 from dccd_core.models import SECOND, Series, Symbol, Window
 from dccd_core.offsite import RemoteStorage
-from dccd_core.offsite_restored import FOLDED, HERE, LARGER, Restored, is_whole
+from dccd_core.offsite_restored import FOLDED, FOREIGN, HERE, LARGER, Restored, is_whole
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.removed import write_removed
@@ -461,14 +461,20 @@ def test_a_named_series_of_which_no_remote_has_what_was_removed_is_no_success(
     assert is_whole([dav, there]), "the other remote had it"
 
 
-def test_a_file_that_a_person_named_comes_back_too(
+def test_a_file_that_is_not_of_dccd_does_not_come_back(
     store: DataStore, remotes: RemoteStorage, disk: Path
 ) -> None:
-    """It is copied, so it is restored."""
-    copy = f"{BTC_1H.path}/2025-old.parquet"
-    (disk / copy).write_bytes((disk / MAIN).read_bytes())
+    """Who reads the folder would have its rows twice."""
+    before = data(store)
+    names_there = ("2025-old", "2025 (1)", "2025.sync-conflict-20250101-ABC", "2025.old.tail")
+    strays = [f"{BTC_1H.path}/{name}.parquet" for name in names_there] + ["binance/all.parquet"]
+    for path in strays:
+        (disk / path).write_bytes((disk / MAIN).read_bytes())
+    shutil.rmtree(store.root / "binance")
     [found] = remotes.restore(store.root, remote=str(disk))
-    assert (names(found), found.failed) == ([copy], {})
+    assert found.left == dict.fromkeys(strays, FOREIGN)
+    assert is_whole([found])
+    assert data(store) == before
 
 
 SHM = Path("/dev/shm")
