@@ -117,6 +117,9 @@ class Restore:
         except SchemaError as error:
             left[paths[0]] = str(error)
             return []
+        except OSError as error:
+            self._done.failed[paths[0]] = f"cannot be compared with what is here: {error.strerror}"
+            return []
         damaged = {str(path.relative_to(self._root)) for path in here.damaged}
         for path in damaged.difference(paths):
             left[path] = "is damaged here, and the remote does not have it"
@@ -139,7 +142,15 @@ class Restore:
                 self._done.failed.update(dict.fromkeys(rest, "was not fetched"))
                 return
             for one in periods:
-                self._place(one, self._sound(one.paths), folder)
+                try:
+                    self._place(one, self._sound(one.paths), folder)
+                except OSError as error:  # a link to a disk that is full, or not there
+                    back = {file.path for file in self._done.files}
+                    why = f"could not be put in its place: {error.strerror}"
+                    lost = [
+                        path for path in one.paths if path not in back | self._done.failed.keys()
+                    ]
+                    self._done.failed.update(dict.fromkeys(lost, why))
 
     def _size(self, period: _Wanted) -> int:
         return sum(self._theirs[path] for path in period.paths)
@@ -216,17 +227,16 @@ class Restore:
 
     def _put(self, series: Series, path: str, folder: Path) -> None:
         source, target = folder / path, self._root / path
-        rows = 0
+        rows, aside = 0, False
         if target.name != LISTING:
             rows = int(files.open_parquet(source).metadata.num_rows)
-            if target.exists():
-                self._done.set_aside.append(files.set_aside(target))
+            aside = target.exists()
         size = source.stat().st_size
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.stat().st_dev != target.parent.stat().st_dev:  # the folder is a link
-            source = Path(shutil.copyfile(source, target.with_name(f".{target.name}.tmp")))
-        _make_durable(source)
-        files.move(source, target)
+        with _on_one_disk(source, target) as source:
+            if aside:
+                self._done.set_aside.append(files.set_aside(target))
+            files.move(source, target)
         self._done.files.append(RestoredFile(path, rows, size, str(series)))
 
 
@@ -244,6 +254,22 @@ def _staging(root: Path, name: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _on_one_disk(source: Path, target: Path) -> Iterator[Path]:
+    """A file where it can take its place in one step, durable; no copy of it stays if it cannot."""
+    if source.stat().st_dev == target.parent.stat().st_dev:
+        _make_durable(source)
+        yield source
+        return
+    beside = target.with_name(f".{target.name}.tmp")  # the folder is a link
+    try:
+        shutil.copyfile(source, beside)
+        _make_durable(beside)
+        yield beside
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _make_durable(path: Path) -> None:

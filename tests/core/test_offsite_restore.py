@@ -1,5 +1,7 @@
 """The way back: what is missing here comes from a remote, and what is here stays."""
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -478,12 +480,13 @@ def test_a_file_that_is_not_of_dccd_does_not_come_back(
 
 
 SHM = Path("/dev/shm")
-
-
-@pytest.mark.skipif(
+two_disks = pytest.mark.skipif(
     not SHM.is_dir() or SHM.stat().st_dev == Path(gettempdir()).stat().st_dev,
     reason="there is no second disk",
 )
+
+
+@two_disks
 def test_a_series_that_a_link_leads_to_another_disk_comes_back_there(
     store: DataStore, remotes: RemoteStorage
 ) -> None:
@@ -496,3 +499,54 @@ def test_a_series_that_a_link_leads_to_another_disk_comes_back_there(
         assert {path.name: path.read_bytes() for path in Path(disk).iterdir()} == {
             Path(path).name: before[path] for path in (MAIN, TAIL, LISTING)
         }
+
+
+def test_a_series_that_a_link_leads_nowhere_stops_no_other(
+    store: DataStore, remotes: RemoteStorage, tmp_path: Path
+) -> None:
+    before, folder = data(store), store.folder(BTC_1H)
+    shutil.rmtree(store.root / "binance")
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(tmp_path / "nowhere")
+    [found] = remotes.restore(store.root, remote="dav-copy")
+    eth = f"{ETH_1H.path}/2025.parquet"
+    assert names(found) == [eth]
+    assert found.failed == dict.fromkeys(
+        [MAIN, TAIL, LISTING], "could not be put in its place: File exists"
+    )
+    folder.unlink()
+    [found] = remotes.restore(store.root, remote="dav-copy")
+    assert found.failed == {}
+    assert data(store) == before
+
+
+@two_disks
+@pytest.mark.parametrize("other_disk", [True, False])
+def test_a_file_that_has_no_room_stops_no_other_and_leaves_nothing(
+    store: DataStore, remotes: RemoteStorage, monkeypatch: pytest.MonkeyPatch, other_disk: bool
+) -> None:
+    files.cut(store.root / MAIN, 5_000)
+    (store.root / TAIL).unlink()
+    shutil.rmtree(store.folder(ETH_1H))
+    before = data(store)
+    real = offsite_restore._make_durable
+
+    def no_room(path: Path) -> None:
+        if "BTC" in str(path) and path.name.endswith(".tmp" if other_disk else "2025.parquet"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path)
+
+    with TemporaryDirectory(dir=SHM) as disk, monkeypatch.context() as patch:
+        if other_disk:
+            shutil.move(store.folder(BTC_1H), Path(disk) / "series")
+            store.folder(BTC_1H).symlink_to(Path(disk) / "series")
+        patch.setattr(offsite_restore, "_make_durable", no_room)
+        [found] = remotes.restore(store.root, remote="dav-copy")
+        eth = f"{ETH_1H.path}/2025.parquet"
+        assert names(found) == [eth]
+        assert found.failed == dict.fromkeys(
+            [MAIN, TAIL], "could not be put in its place: No space left on device"
+        )
+        assert found.set_aside == []
+        now = {path.name for path in store.folder(BTC_1H).iterdir()}
+        assert now == {Path(path).name for path in before if "BTC" in path}
