@@ -73,12 +73,16 @@ class RemoteStorage:
     def restore(
         self, path: Path | str, series: Collection[Series] = (), remote: str | None = None
     ) -> list[Restored]:
-        """Bring back what is missing of some series, or all, from one remote or each in turn.
+        """Bring back what is missing of some series, or all, from one remote or each in turn. What
+        an earlier one brought is replaced by what a later one has, if that has all of it and more.
 
         ValueError if there is no such remote.
         """
-        root = Path(path).resolve()
-        return [self._restore_from(target, root, series) for target in self._chosen(remote)]
+        root, found = Path(path).resolve(), list[Restored]()
+        for target in self._chosen(remote):
+            brought = {file.path for one in found for file in one.files}
+            found.append(self._restore_from(target, root, series, brought))
+        return found
 
     def differing(self, path: Path | str, files: Collection[str]) -> dict[str, str]:
         """Of some files below a data path those that a remote does not have as they are here, by
@@ -106,10 +110,12 @@ class RemoteStorage:
             raise ValueError(f"no such remote; there are: {names}")
         return found
 
-    def _restore_from(self, target: Target, root: Path, series: Collection[Series]) -> Restored:
+    def _restore_from(
+        self, target: Target, root: Path, series: Collection[Series], brought: set[str]
+    ) -> Restored:
         try:
             self._demand(target, root)
-            return Restore(root, self._rclone(target)).run(series)
+            return Restore(root, self._rclone(target), brought).run(series)
         except OffsiteError as error:
             return Restored(target.shown, error=str(error))
 

@@ -1,9 +1,11 @@
 """What of a period can be read here, and whether files of a remote go with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow as pa
 
 from dccd_core.models import Channel, Window
 from dccd_core.offsite_files import is_tail, main_of, whats_wrong
@@ -22,6 +24,11 @@ class Standing:
     main: Part | None
     tail: Part | None
     damaged: frozenset[Path] = frozenset()
+
+    @property
+    def parts(self) -> list[Part]:
+        """What of it can be read, oldest first."""
+        return [part for part in (self.main, self.tail) if part]
 
     def part(self, path: str) -> Part | None:
         """What is here in the place of a file of a remote."""
@@ -75,6 +82,16 @@ def holds(channel: Channel, main: Part, tail: Part) -> bool:
     folded. The times in the footers do not tell: a main file may have gone on without its tail."""
     same = ledger([main.footer]) == ledger([main.footer, tail.footer])
     return same and not _added(channel, main, tail)
+
+
+def has_all(channel: Channel, parts: Sequence[Part], others: Sequence[Part]) -> bool:
+    """Whether the files of one state of a period have all rows of another state, just so, and all
+    that its ledger says."""
+    footers = [part.footer for part in parts]
+    if ledger(footers) != ledger([*footers, *(part.footer for part in others)]):
+        return False
+    mine, theirs = (pa.concat_tables([part.read() for part in one]) for one in (parts, others))
+    return not combine(channel, mine, theirs).changed
 
 
 def _added(channel: Channel, main: Part, tail: Part) -> int:

@@ -3,11 +3,8 @@
 What can be read here is never touched. A period is one thing: its main file and its tail.
 """
 
-import os
-import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +16,26 @@ from dccd_core.offsite_files import (
     main_of,
     period_of,
     portions,
+    tail_of,
     was_removed,
     whats_wrong,
 )
-from dccd_core.offsite_fit import continues, holds, look, open_part
+from dccd_core.offsite_fit import Standing, continues, has_all, holds, look, open_part
 from dccd_core.offsite_guard import alone
 from dccd_core.offsite_rclone import OffsiteError, Rclone
-from dccd_core.offsite_restored import AWAY, FOLDED, FOREIGN, HERE, LARGER, Restored, RestoredFile
+from dccd_core.offsite_restored import (
+    APART,
+    AWAY,
+    FOLDED,
+    FOREIGN,
+    HERE,
+    LARGER,
+    MEANWHILE,
+    OTHER,
+    Restored,
+    RestoredFile,
+)
+from dccd_core.offsite_staging import on_one_disk, staging
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.period import Period
@@ -46,10 +56,13 @@ class _Wanted:
 
 
 class Restore:
-    """Brings back what one remote has and this data path has not."""
+    """Brings back what one remote has and this data path has not. Of periods that an earlier remote
+    `brought` the better ones are taken."""
 
-    def __init__(self, root: Path, rclone: Rclone) -> None:
+    def __init__(self, root: Path, rclone: Rclone, brought: Collection[str] = ()) -> None:
         self._root, self._rclone, self._store = root, rclone, DataStore(root)
+        self._brought, self._different = brought, set[str]()
+        self._again: set[tuple[Series, str]] = set()
         self._done = Restored(rclone.target.shown)
         self._theirs: dict[str, int] = {}
         self._named = False
@@ -68,7 +81,10 @@ class Restore:
             if why := self._absent(one):
                 self._done.absent[str(one)] = why
         name = self._rclone.target.name
-        with alone(self._root, self._rclone, "restore"), _staging(self._root, name) as folder:
+        with alone(self._root, self._rclone, "restore"), staging(self._root, name) as folder:
+            both = {p for p in self._brought if p in self._theirs and not p.endswith(LISTING)}
+            found = self._rclone.check(str(self._root), self._rclone.target.root, both)
+            self._different = found.different
             self._bring(list(self._wanted()), folder)
         return self._done
 
@@ -120,15 +136,31 @@ class Restore:
         except OSError as error:
             self._done.failed[paths[0]] = f"cannot be compared with what is here: {error.strerror}"
             return []
+        if not self._different.isdisjoint(paths) and self._is_brought(here):
+            self._again.add((series, stem))
+            return paths
+        self._tell(paths, here)
+        known = left.keys() | self._done.failed.keys()
+        return [path for path in paths if path not in known]
+
+    def _tell(self, paths: list[str], here: Standing) -> None:
+        """Say which files of a period are not to be fetched, and why."""
+        left = self._done.left
         damaged = {str(path.relative_to(self._root)) for path in here.damaged}
         for path in damaged.difference(paths):
             left[path] = "is damaged here, and the remote does not have it"
         for path in paths:
             if here.part(path):
-                left[path] = LARGER if here.is_smaller(path, self._theirs) else HERE
+                smaller = here.is_smaller(path, self._theirs)
+                told = self._done.failed if smaller and path in self._brought else left
+                told[path] = LARGER if smaller else HERE
             elif not self._named and was_removed(self._root, path):
                 left[path] = AWAY
-        return [path for path in paths if path not in left]
+
+    def _is_brought(self, here: Standing) -> bool:
+        """Whether all that is here of a period is what an earlier remote brought."""
+        mine = {part.path.relative_to(self._root).as_posix() for part in here.parts}
+        return not here.damaged and mine.issubset(self._brought)
 
     def _bring(self, wanted: list[_Wanted], folder: Path) -> None:
         """Fetch and place portion by portion, as long as the remote can be asked."""
@@ -192,7 +224,9 @@ class Restore:
             return
         with self._store.writing(period.series):
             try:
-                fitting = self._fitting(period, paths, folder) if period.stem else paths
+                again = (period.series, period.stem) in self._again
+                choose = self._better if again else self._fitting
+                fitting = choose(period, paths, folder) if period.stem else paths
             except SchemaError as error:
                 self._done.failed[paths[0]] = f"the remote's cannot be used: {error}"
                 return
@@ -200,7 +234,7 @@ class Restore:
                 self._done.failed[paths[0]] = f"cannot be compared with what is here: {error}"
                 return
             for path in fitting:
-                self._put(period.series, path, folder)
+                self._put(period.series, path, folder, again=again)
 
     def _fitting(self, period: _Wanted, paths: list[str], folder: Path) -> list[str]:
         """The files that make one period together, or with what is here."""
@@ -208,7 +242,7 @@ class Restore:
         found = Period(self._store.folder(series), series, period.stem)
         here = look(found, every_page=self._named)
         late = [path for path in paths if here.part(path)]
-        self._done.left.update(dict.fromkeys(late, "has been collected meanwhile"))
+        self._done.left.update(dict.fromkeys(late, MEANWHILE))
         fetched = [path for path in sorted(paths, key=is_tail) if path not in late]
         parts = {is_tail(path): open_part(folder / path) for path in fetched}
         main, tail = parts.get(False, here.main), parts.get(True, here.tail)
@@ -218,22 +252,44 @@ class Restore:
         if not is_tail(odd):
             failed[odd] = "does not fit the tail of its period here; move that away to restore both"
         elif not holds(series.channel, main, tail):
-            failed[odd] = "has rows that are missing here, but does not continue the main file"
+            failed[odd] = APART
         elif (self._root / odd).exists():
             failed[odd] = "has only what the main file has, and the one here cannot be read"
         else:
             self._done.left[odd] = FOLDED
         return fetched[:-1]
 
-    def _put(self, series: Series, path: str, folder: Path) -> None:
+    def _better(self, period: _Wanted, paths: list[str], folder: Path) -> list[str]:
+        """The files of a period that have all that an earlier remote brought, and more."""
+        series, channel = period.series, period.series.channel
+        here = look(Period(self._store.folder(series), series, period.stem))
+        fetched = sorted(paths, key=is_tail)
+        theirs = [open_part(folder / path) for path in fetched]
+        if len(theirs) == 2 and not continues(channel, *theirs):
+            if not holds(channel, *theirs):
+                self._done.failed[fetched[1]] = APART
+            del fetched[1], theirs[1]
+        if not self._is_brought(here):
+            self._done.left.update(dict.fromkeys(fetched, MEANWHILE))
+        elif has_all(channel, here.parts, theirs):
+            self._done.left.update(dict.fromkeys(fetched, HERE))
+        elif is_tail(fetched[0]) or not has_all(channel, theirs, here.parts):
+            self._done.failed.update(dict.fromkeys(fetched, OTHER))
+        else:
+            return fetched
+        return []
+
+    def _put(self, series: Series, path: str, folder: Path, *, again: bool) -> None:
         source, target = folder / path, self._root / path
         rows, aside = 0, False
         if target.name != LISTING:
             rows = int(files.open_parquet(source).metadata.num_rows)
-            aside = target.exists()
+            aside = target.exists() and not again
         size = source.stat().st_size
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _on_one_disk(source, target) as source:
+        with on_one_disk(source, target) as source:
+            if again and not is_tail(path):
+                files.remove(self._root / tail_of(path))  # it continues what is replaced now
             if aside:
                 self._done.set_aside.append(files.set_aside(target))
             files.move(source, target)
@@ -242,39 +298,3 @@ class Restore:
 
 def _paths(periods: Iterable[_Wanted]) -> list[str]:
     return [path for one in periods for path in one.paths]
-
-
-@contextmanager
-def _staging(root: Path, name: str) -> Iterator[Path]:
-    """A folder on the same disk; what a killed restore left in it is thrown away."""
-    folder = root / ".dccd" / "offsite" / f"restore-{name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _on_one_disk(source: Path, target: Path) -> Iterator[Path]:
-    """A file where it can take its place in one step, durable; no copy of it stays if it cannot."""
-    if source.stat().st_dev == target.parent.stat().st_dev:
-        _make_durable(source)
-        yield source
-        return
-    beside = target.with_name(f".{target.name}.tmp")  # the folder is a link
-    try:
-        shutil.copyfile(source, beside)
-        _make_durable(beside)
-        yield beside
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _make_durable(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,12 @@ HERE = "can be read here"
 FOLDED = "is not needed: its rows are in the main file"
 AWAY = "was removed here by storage.retention: name its --series to have it back"
 FOREIGN = "is no file of dccd's: rclone copy brings it back"
+MEANWHILE = "has been collected meanwhile"
+APART = "has rows that are missing here, but does not continue the main file"
+OTHER = (
+    "differs from what an earlier remote brought, and neither has all rows of the other: move that "
+    "away, then dccd restore --remote, to have this one"
+)
 LARGER = "can be read here, but the remote's is larger: move it away to have that"
 
 

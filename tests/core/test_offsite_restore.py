@@ -11,11 +11,11 @@ import pytest
 from helpers import BTC_1H, at, table
 from remotes import instead_of_rclone, needs_rclone, rclone_config, tree, web_dav
 
-from dccd_core import offsite_restore
+from dccd_core import offsite_restore, offsite_staging
 from dccd_core.config_sections import Remote, Storage
 from dccd_core.models import SECOND, Series, Symbol, Window
 from dccd_core.offsite import RemoteStorage
-from dccd_core.offsite_restored import FOLDED, FOREIGN, HERE, LARGER, Restored, is_whole
+from dccd_core.offsite_restored import FOLDED, FOREIGN, HERE, LARGER, OTHER, Restored, is_whole
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.removed import write_removed
@@ -529,7 +529,7 @@ def test_a_file_that_has_no_room_stops_no_other_and_leaves_nothing(
     (store.root / TAIL).unlink()
     shutil.rmtree(store.folder(ETH_1H))
     before = data(store)
-    real = offsite_restore._make_durable
+    real = offsite_staging._make_durable
 
     def no_room(path: Path) -> None:
         if "BTC" in str(path) and path.name.endswith(".tmp" if other_disk else "2025.parquet"):
@@ -540,7 +540,7 @@ def test_a_file_that_has_no_room_stops_no_other_and_leaves_nothing(
         if other_disk:
             shutil.move(store.folder(BTC_1H), Path(disk) / "series")
             store.folder(BTC_1H).symlink_to(Path(disk) / "series")
-        patch.setattr(offsite_restore, "_make_durable", no_room)
+        patch.setattr(offsite_staging, "_make_durable", no_room)
         [found] = remotes.restore(store.root, remote="dav-copy")
         eth = f"{ETH_1H.path}/2025.parquet"
         assert names(found) == [eth]
@@ -550,3 +550,68 @@ def test_a_file_that_has_no_room_stops_no_other_and_leaves_nothing(
         assert found.set_aside == []
         now = {path.name for path in store.folder(BTC_1H).iterdir()}
         assert now == {Path(path).name for path in before if "BTC" in path}
+
+
+# --- remotes that differ ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("later", [2_900, 4_000, 4_110])
+@pytest.mark.parametrize("better", [str, "dav-copy"])
+def test_of_two_remotes_the_one_that_has_more_is_taken(
+    store: DataStore, remotes: RemoteStorage, disk: Path, better: object, later: int
+) -> None:
+    """The other was away since: its tail is shorter, or was folded, or continues another file."""
+    worse = [one for one in remotes.targets if (one.name == "dav-copy") != (better == "dav-copy")]
+    [other] = [one for one in remotes.targets if one not in worse]
+    for first in range(2_100, later, 900):
+        put(store, first, min(first + 900, later))
+    remotes.push_to(other, store.root)
+    before, frame = data(store), store.load(BTC_1H)
+    shutil.rmtree(store.root / "binance")
+    found = remotes.restore(store.root)
+    assert [one.failed for one in found] == [{}, {}]
+    assert is_whole(found)
+    assert data(store).keys() - {TAIL} == before.keys() - {TAIL}
+    assert store.load(BTC_1H).equals(frame)
+    assert data(store) == before
+    assert not list(store.folder(BTC_1H).glob("_*unreadable*"))
+
+
+@pytest.mark.parametrize("kind", ["other rows", "other values", "fewer rows, but also others"])
+def test_of_two_remotes_of_which_neither_has_all_the_first_stays_and_it_is_no_success(
+    store: DataStore, remotes: RemoteStorage, tmp_path: Path, disk: Path, kind: str
+) -> None:
+    before = data(store)
+    other = DataStore(tmp_path / "other")
+    window = Window(BEGIN, BEGIN + 2_300 * HOUR)
+    times = list(range(window.start, window.end, HOUR))
+    if kind == "other rows":
+        times = times[100:]
+        window = Window(times[0], window.end)
+    plus = 0.5 if kind == "other values" else 0.0
+    if kind.startswith("fewer"):
+        times, window = times[2_050:], Window(times[2_050], window.end)
+    other.merge(BTC_1H, "2025", table(times, lambda n: n + plus), [window], "rest")
+    (disk / MAIN).write_bytes((other.root / MAIN).read_bytes())
+    (disk / TAIL).unlink()
+    shutil.rmtree(store.root / "binance")
+    dav, there = remotes.restore(store.root)
+    assert MAIN in names(dav)
+    assert (names(there), there.failed) == ([], {MAIN: OTHER})
+    assert not is_whole([dav, there])
+    assert data(store) == before
+
+
+def test_what_was_here_before_is_not_replaced_by_what_a_later_remote_has(
+    store: DataStore, remotes: RemoteStorage, disk: Path
+) -> None:
+    """Only the tail is missing: the first remote has an old one."""
+    main = (store.root / MAIN).read_bytes()
+    put(store, 2_100, 2_200)
+    remotes.push_to(remotes.targets[1], store.root)
+    (store.root / TAIL).unlink()
+    dav, there = remotes.restore(store.root)
+    assert names(dav) == [TAIL]
+    assert there.failed == {TAIL: LARGER}
+    assert not is_whole([dav, there])
+    assert (store.root / MAIN).read_bytes() == main
