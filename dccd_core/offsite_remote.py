@@ -69,8 +69,7 @@ def parse_remote(text: str) -> Target:
         return _local(text)
     options, end = _options(text, head.end())
     if text[end : end + 1] != ":" or _SPILLED.match(text[end + 1 :]):
-        why = "is not understood: write name:path, or :backend,key='value':path"
-        return Target(f"remote-{_mark(text)}", f"{head[0]}…", "", problem=why, secrets=(text,))
+        return _odd(text, head[0])
     anonymous, name, path = bool(head[1]), head[2], text[end + 1 :]
     section = _SECTION if anonymous else name
     given = {"type": name, **options} if anonymous else options
@@ -84,7 +83,15 @@ def parse_remote(text: str) -> Target:
     )
 
 
+def _odd(text: str, head: str) -> Target:
+    """No remote; there may be a password in what comes after its head."""
+    why = "is not understood: write name:path, or :backend,key='value':path"
+    return Target(f"remote-{_mark(text)}", f"{head}…", "", problem=why, secrets=(text,))
+
+
 def _local(text: str) -> Target:
+    if text[:1] not in "/~" and "," in text and "=" in text:  # its colons were forgotten
+        return _odd(text, text.partition(",")[0] if text.index(",") < text.index("=") else "")
     try:
         path = Path(text).expanduser()
     except RuntimeError:

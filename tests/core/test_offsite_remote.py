@@ -51,6 +51,8 @@ def test_options_become_variables() -> None:
         ":webdav,url=http://me:geheim@host:x",
         ":webdav,url=http://h,pass=geheim:x",
         ":sftp,pass='geheim:x",
+        "sftp,host=nas,pass=geheim",
+        "pass=geheim,host=nas",
     ],
 )
 def test_what_is_no_remote_is_not_repeated(text: str) -> None:
