@@ -114,6 +114,8 @@ class Retention:
         paths = [self._root / path for path in one.files]
         if fold_of(self._root, f"{one.series.path}/{one.period}.tail.parquet").exists():
             return "is being folded"
+        if not one.files:
+            return "has no file of its own name here, only another one: move that away"
         if any(now - path.stat().st_ctime < STAYS for path in paths):
             return f"changed here less than {STAYS // DAY} days ago"
         window = one.series.period_window(one.period)

@@ -23,7 +23,7 @@ from dccd_core.retention import Cleared, Retention
 from dccd_core.store import files
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.gaps import GapKind
-from dccd_core.store.removed import write_removed
+from dccd_core.store.removed import read_removed, write_removed
 from dccd_core.store.schemas import trades_table
 
 BTC = Series("binance", Channel.TRADES, Symbol("BTC", "USDT"))
@@ -196,6 +196,20 @@ def test_what_is_incomplete_or_needed_or_of_another_channel_stays(
     assert days_of(config, KRAKEN) == DAYS
     assert days_of(config, replace(BTC, exchange="okx")) == DAYS[3:]
     assert clear(configure(tmp_path, "book: 30")) == Cleared()
+
+
+def test_a_day_of_which_only_a_copy_is_here_is_not_written_off(config: Config) -> None:
+    store = DataStore(config.settings.data_path)
+    series = replace(BTC, exchange="okx")  # no job tells of a hole
+    for name in DAYS:
+        put(store, series, name)
+    RemoteStorage(config.storage).push(store.root)
+    day = store.folder(series) / f"{DAYS[1]}.parquet"
+    day.rename(day.with_name(f"{DAYS[1]}.bak.parquet"))
+    why = "has no file of its own name here, only another one: move that away"
+    assert clear(config).kept == {f"{series} {DAYS[1]}": why}
+    assert read_removed(store.folder(series)) == BTC.period_window(DAYS[0]).end
+    assert days_of(config, series) == DAYS[1:]
 
 
 def test_the_newest_day_stays_however_old_it_is(tmp_path: Path, dav: WebDav) -> None:
