@@ -1,6 +1,7 @@
 """The files to be copied, and the note of what a remote has of them."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from dccd_core.store.schemas import table_times
 LISTING = "_listing.json"
 T = TypeVar("T")
 _MAIN, _TAIL = ".parquet", ".tail.parquet"
+# line breaks, and what stands for bytes that are no UTF-8
+_UNLISTED = re.compile("[\n\r\udc80-\udcff]")
 
 
 class FileState(NamedTuple):
@@ -84,6 +87,11 @@ def is_data(path: str) -> bool:
 def local_files(root: Path) -> dict[str, FileState]:
     """Every data file below the data path, as `binance/ohlc/BTC-USDT/1h/2026.parquet`."""
     return dict(sorted(_walk(str(root), str(root), "")))
+
+
+def can_be_listed(path: str) -> bool:
+    """Whether a list of files, by lines and in UTF-8, can name a file."""
+    return not _UNLISTED.search(path)
 
 
 def _walk(root: str, folder: str, inside: str) -> Iterator[tuple[str, FileState]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from dccd_core.offsite_files import (
     Copied,
     FileState,
+    can_be_listed,
     fold_of,
     held,
     is_before_removed,
@@ -139,7 +140,10 @@ class Push:
 
     def _round(self, path: Path) -> bool:
         """Copy what differs from the note; whether a file changed meanwhile."""
-        mine = local_files(self._root)
+        found = local_files(self._root)
+        mine = {path: state for path, state in found.items() if can_be_listed(path)}
+        for odd in found.keys() - mine.keys():
+            self._rclone.say(f"left out, as rclone cannot be told its name: {odd!a}")
         changed = {p: state for p, state in mine.items() if self._note.files.get(p) != state}
         self._done.waiting, self._behind, self._failure = [], set(), None
         for part in portions(changed.items(), lambda item: item[1].size, _PORTION):

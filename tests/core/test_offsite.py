@@ -437,6 +437,20 @@ def test_a_folder_of_the_remote_may_be_behind_a_link(
 
 
 @needs_rclone
+@pytest.mark.parametrize("name", [b"caf\xe9.parquet", b"a\nb.parquet", b"a\r.parquet"])
+def test_a_name_that_rclone_cannot_be_told_stops_nothing(
+    store: DataStore, disk: Path, name: bytes
+) -> None:
+    stray = store.root / "binance" / os.fsdecode(name)
+    shutil.copy(store.root / MAIN, stray)
+    said: list[str] = []
+    [told] = RemoteStorage(storage(disk), say=said.append).push(store.root)
+    assert (told.files, told.error) == (3, None)
+    assert any("left out, as rclone cannot be told its name: 'binance/" in one for one in said)
+    assert "\n".join(said).isascii()
+
+
+@needs_rclone
 def test_a_remote_that_is_the_data_path_by_another_name_is_refused(
     store: DataStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
