@@ -22,7 +22,7 @@ class CandleFeed(Feed):
     """Writes closed candles. Those that closed while no connection was there are asked for.
 
     `heal` is told of each hole, and answers through `fetched`, `settled` or `given_up`. `gapless`:
-    the exchange has a candle for each interval, also where nobody traded.
+    the exchange sends a candle of each interval, also where nobody traded.
     """
 
     def __init__(

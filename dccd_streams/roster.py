@@ -258,7 +258,7 @@ class Roster:
                     settle=self._timing.settle,
                 )
             case Channel.OHLC:
-                gapless = venue.exchange.gapless
+                gapless = venue.live.live_gapless
                 return CandleFeed(subscription, journal, healer.candles, series, gapless=gapless)
             case _:
                 return BookFeed(subscription, journal)

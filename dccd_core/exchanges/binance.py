@@ -222,6 +222,7 @@ class Binance(Exchange, TradesHistory, Depth, Live):
         streams=1_024, messages=4, seconds=1, connects=300, connect_seconds=300, lifetime=DAY
     )
     live_spans = frozenset(spans)
+    live_gapless = True
     book_from_rest = True
 
     def check(self, answer: Answer) -> None:

@@ -160,6 +160,7 @@ class Live(ABC):
     """Mixed into an exchange that streams without a key; `Exchange.channels` says what.
 
     `live_spans` are the spans in seconds of its candle feed, empty where it has none.
+    `live_gapless`: that sends a candle of each interval, also where nobody traded.
     `book_from_rest`: changes come without a first book, which is asked for by `Depth`.
     `checksum_depth`: how many levels a side a checksum covers, 0 where there are none.
     """
@@ -167,6 +168,7 @@ class Live(ABC):
     ws_url: ClassVar[str]
     live_limits: ClassVar[LiveLimits]
     live_spans: ClassVar[frozenset[int]] = frozenset()
+    live_gapless: ClassVar[bool] = False
     book_from_rest: ClassVar[bool] = False
     checksum_depth: ClassVar[int] = 0
 

@@ -66,6 +66,7 @@ class Fake(Exchange, TradesHistory, Depth, Live):
     depths = (10, 1_000)
     live_limits = LIMITS
     live_spans = frozenset({60})
+    live_gapless = True
     book_from_rest = False
     checksum_depth = 5
 
