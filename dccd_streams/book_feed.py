@@ -61,13 +61,6 @@ class BookFeed(Feed):
             self.rows, self._step, self._depth = series, step * SECOND, depth
             self._due = None if known is None else -(-known // self._step) * self._step
 
-    def end_rows(self, last: int | None) -> None:
-        """An earlier service was killed after a row of this time: the book was not known then."""
-        with self.lock:
-            if self.rows and last is not None:
-                end = BookRow(last + 1, last + 1, [], [], False)
-                self._journal.append_books(self.rows, [end])
-
     def write_changes(self, series: Series) -> None:
         """Write every change, beginning with the whole book."""
         with self.lock:
@@ -191,8 +184,7 @@ class BookFeed(Feed):
         self._coverage.begin(moment)
         self._due = -(-moment // self._step) * self._step
         if self._broken is not None:
-            start, cause = self._broken
-            self._broken = None
+            (start, cause), self._broken = self._broken, None
             self._mark(Loss(start, max(start + 1, moment), cause))
             self.tally.gaps += 1
             self.tally.lost += 1

@@ -38,10 +38,8 @@ class Links:
         self._trades: dict[str, Link] = {}
         self._books: dict[str, Link] = {}
         self._candles: dict[tuple[str, int], Link] = {}
-        self._alone: set[Subscription] = set()
-        self._dropped: set[Subscription] = set()
-        self._bad = 0
-        self._came = 0.0
+        self._alone, self._dropped = set[Subscription](), set[Subscription]()
+        self._bad, self._came = 0, 0.0
 
     def all(self) -> list[Link]:
         """Every link."""
@@ -62,8 +60,7 @@ class Links:
             subscription = link.feed.subscription
             name = subscription.instrument.name
             self._links[subscription] = link
-            if subscription in self._dropped:
-                link.renewed = time.monotonic()
+            link.renewed = time.monotonic() if subscription in self._dropped else None
             match subscription.channel:
                 case Channel.TRADES:
                     self._trades[name] = link
@@ -75,8 +72,7 @@ class Links:
 
     def drop(self, feed: Feed) -> None:
         """Unsubscribe a feed; what still comes of it goes nowhere."""
-        link = self._links.pop(feed.subscription, None)
-        if link is None:
+        if (link := self._links.pop(feed.subscription, None)) is None:
             return
         self._dropped.add(feed.subscription)
         self._pacing.put(self._session.unsubscribe([feed.subscription]))
@@ -150,8 +146,7 @@ class Links:
         return link
 
     def _accepted(self, subscription: Subscription) -> None:
-        link = self._links.get(subscription)
-        if link is not None:
+        if (link := self._links.get(subscription)) is not None:
             self._alone.discard(subscription)
             link.renewed = None
             self._open(link)
@@ -164,8 +159,7 @@ class Links:
 
     def _refused(self, subscription: Subscription, reason: str) -> None:
         """Of several that were refused together each is tried alone; one alone is put aside."""
-        link = self._links.get(subscription)
-        if link is None:
+        if (link := self._links.get(subscription)) is None:
             return
         if subscription not in self._alone and len(self._links) > 1:
             self._alone.add(subscription)

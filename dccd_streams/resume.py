@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from dccd_core.intervals import subtract
-from dccd_core.models import SECOND, Channel, Series, Window, microseconds
+from dccd_core.models import SECOND, Channel, Series, Window
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.files import UnreadableError
 from dccd_core.store.gather import JournalReader
@@ -20,10 +20,12 @@ _NEAR = 60 * SECOND
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """`end` is up to where it is whole, None where nothing is stored."""
+    """`end` is up to where it is whole, None where nothing is stored. `book` is the time of the
+    last row of a book, where none says that it is not known any more."""
 
     end: int | None
     holes: list[Hole]
+    book: int | None = None
 
 
 def read_left(store: DataStore, series: Series, reach_back: float) -> Left:
@@ -68,7 +70,8 @@ def _left_in(store: DataStore, series: Series, window: Window, newest: int) -> L
     whole = Window(min([*starts, end]), end)
     missing = subtract([whole], covered)
     why = "left by an earlier run"
-    return Left(end, [Hole(*hole, why, _first_trade(store, series, hole.end)) for hole in missing])
+    holes = [Hole(*hole, why, _first_trade(store, series, hole.end)) for hole in missing]
+    return Left(end, holes, _open_book(store, series, newest))
 
 
 def _first_trade(store: DataStore, series: Series, end: int) -> str | None:
@@ -82,15 +85,11 @@ def _first_trade(store: DataStore, series: Series, end: int) -> str | None:
     return str(rows["trade_id"][0]) if len(rows) else None
 
 
-def open_book(store: DataStore, series: Series) -> int | None:
-    """The time of the last row of a book, where no row says that it is not known any more."""
-    try:
-        last = store.last_timestamp(series)
-        if last is None or not store.load(series, last)["valid"][-1]:
-            return None
-    except (UnreadableError, SchemaError, OSError):
-        return None  # whoever reads it next deals with that
-    return microseconds(last)
+def _open_book(store: DataStore, series: Series, newest: int) -> int | None:
+    if series.channel is not Channel.BOOK:
+        return None
+    valid = store.scan(series, newest).select("valid").collect()["valid"]
+    return newest if len(valid) and valid[-1] else None
 
 
 def rows_today(store: DataStore, series: Series) -> int:

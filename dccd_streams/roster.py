@@ -14,13 +14,14 @@ from dccd_core.exchanges.trades import TradesHistory
 from dccd_core.limits import Cancelled
 from dccd_core.models import Channel, Series
 from dccd_core.store.datastore import DataStore
+from dccd_core.store.schemas import BookRow
 from dccd_streams.book_feed import BookFeed
 from dccd_streams.candle_feed import CandleFeed
 from dccd_streams.feed import Feed
 from dccd_streams.heal_plan import Hole
 from dccd_streams.jobs import Jobs
 from dccd_streams.recorder import Recorder
-from dccd_streams.resume import open_book, read_left, rows_today
+from dccd_streams.resume import Left, read_left, rows_today
 from dccd_streams.shared_reader import SharedReader
 from dccd_streams.tasks import Output, Task
 from dccd_streams.timing import Timing
@@ -203,7 +204,7 @@ class Roster:
             users = self._users.setdefault(output.series, [])
             begins = not users
             if begins:
-                self._begin(feed, task, output, left.end)
+                self._begin(feed, task, output, left)
             if not venue.carries(feed):
                 venue.add(feed)
             # at last: what has failed before is done again
@@ -263,14 +264,16 @@ class Roster:
             case _:
                 return BookFeed(subscription, journal)
 
-    def _begin(self, feed: Feed, task: Task, output: Output, end: int | None) -> None:
-        """Let a feed write a series that is stored up to `end`."""
-        series = output.series
+    def _begin(self, feed: Feed, task: Task, output: Output, left: Left) -> None:
+        """Let a feed write a series."""
+        series, end = output.series, left.end
         if isinstance(feed, TradeFeed):
             feed.write(series, end, _NOT_RUNNING)
         elif isinstance(feed, BookFeed) and series.channel is Channel.BOOK:
             feed.write_rows(series, task.job.time_step, task.job.depth)
-            feed.end_rows(open_book(self._store, series))
+            if left.book is not None:  # a kill wrote no row that says so
+                row = BookRow(left.book + 1, left.book + 1, [], [], False)
+                self._recorder.journal.append_books(series, [row])
         elif isinstance(feed, BookFeed):
             feed.write_changes(series)
         if end is not None and isinstance(feed, CandleFeed):

@@ -14,14 +14,13 @@ from dccd_core.store.schemas import Loss
 from dccd_streams.coverage import Coverage
 from dccd_streams.feed import FUTURE, Feed
 from dccd_streams.heal_plan import Hole
+from dccd_streams.seen_trades import SeenTrades
 from dccd_streams.trade_series import TradeSeries
 
 if TYPE_CHECKING:
     from dccd_streams.link import Link
 
 _TIME, _ID = attrgetter("time"), attrgetter("trade_id")
-REMEMBERED = 8_192
-"""Ids of so many trades at least are known: what a new connection repeats is left out."""
 
 
 class TradeFeed(Feed):
@@ -48,8 +47,7 @@ class TradeFeed(Feed):
         self.written = TradeSeries(journal)
         self._heal = heal
         self._coverage = Coverage()
-        self._seen: set[str] = set()
-        self._seen_before: set[str] = set()
+        self._seen = SeenTrades()
         self._last: Trade | None = None
         self._resume: tuple[int, str] | None = None
         self._live_at: float | None = None
@@ -101,7 +99,7 @@ class TradeFeed(Feed):
             super().opened(link)
             if joins and self._coverage.open and self.healable and not self.contiguous:
                 self._break("another connection took over")
-                self._live_at = time.monotonic()
+                self._live_at = None  # its next trade tells, or a probe
 
     def on_live(self, link: "Link") -> None:
         self._live_at = time.monotonic()
@@ -126,7 +124,7 @@ class TradeFeed(Feed):
     def take(self, link: "Link", trades: list[Trade]) -> None:
         """Trades of a connection, in any order, with repeats."""
         with self.lock:
-            news = self._news(trades)
+            news = self._seen.news(trades)
             if not news:
                 return
             newest, latest = max(map(_TIME, news)), (news[-1].received or 0) + link.ahead
@@ -148,29 +146,15 @@ class TradeFeed(Feed):
             last = news[-1]
             self.tally.count(len(news), last.time, last.received)
 
-    def _news(self, trades: list[Trade]) -> list[Trade]:
-        """Those that were not seen before, each once."""
-        fresh = dict(zip(map(_ID, trades), trades, strict=True))
-        for trade_id in fresh.keys() & self._seen | fresh.keys() & self._seen_before:
-            del fresh[trade_id]
-        self._remember(fresh)
-        return list(fresh.values())
-
     def _refuse(self, link: "Link", news: list[Trade]) -> list[Trade]:
         """Leave out trades whose time no exchange can mean; REST may have them with theirs."""
         bad = {trade.trade_id for trade in news if link.absurd(trade.time, trade.received or 0)}
         if not bad:
             return news
-        self._seen -= bad
-        self._seen_before -= bad
+        self._seen.forget(bad)
         self.complain(FUTURE)
         self.gap(link, FUTURE)
         return [trade for trade in news if trade.trade_id not in bad]
-
-    def _remember(self, fresh: dict[str, Trade]) -> None:
-        self._seen.update(fresh)
-        if len(self._seen) > REMEMBERED:
-            self._seen_before, self._seen = self._seen, set()
 
     def _anchor(self, moment: int, news: list[Trade]) -> None:
         """The stream runs again: from the newest of its first trades on it is whole.
@@ -261,7 +245,7 @@ class TradeFeed(Feed):
         with self.lock:
             lacking = self.written.lacking(hole)
             # what only some have got is still news to the others, if the stream brings it late
-            news = self._news(trades) if len(lacking) == len(self.series) else trades
+            news = self._seen.news(trades) if len(lacking) == len(self.series) else trades
             self.written.store_for(lacking, news if hole.series is None else trades)
             if news:
                 self.tally.healed += len(news)

@@ -113,8 +113,8 @@ class Venue:
     def _start(self, path: str) -> Connection:
         self._number += 1
         connection = Connection(self, path, f"{self.name}-{self._number}")
+        connection.thread.start()  # first: what could not be started has no room for a feed
         self._feeds[connection] = set()
-        connection.thread.start()
         return connection
 
     def replace(self, connection: Connection, why: str) -> None:

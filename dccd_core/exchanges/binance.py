@@ -221,8 +221,7 @@ class Binance(Exchange, TradesHistory, Depth, Live):
     live_limits = LiveLimits(
         streams=1_024, messages=4, seconds=1, connects=300, connect_seconds=300, lifetime=DAY
     )
-    live_spans = frozenset(spans)
-    live_gapless = True
+    live_spans, live_gapless = frozenset(spans), True
     book_from_rest = True
 
     def check(self, answer: Answer) -> None:

@@ -175,8 +175,7 @@ class Bitmex(Exchange, TradesHistory, Depth, Live):
     # 60 connections an hour: https://blog.bitmex.com/api_announcement/updates-to-rate-limits. Once
     # connected nothing is limited: 100 feeds and 20 requests a second are ours. Ping after 5 s.
     live_limits = LiveLimits(100, 20, 1, connects=40, connect_seconds=3_600, ping=5)
-    live_spans = frozenset(spans)
-    live_gapless = True
+    live_spans, live_gapless = frozenset(spans), True
 
     def check(self, answer: Answer) -> None:
         """Raise what an answer stands for; the HTTP status tells, the body says it in words."""

@@ -257,8 +257,7 @@ class Bybit(Exchange, TradesHistory, Depth, Live):
     live_limits = LiveLimits(
         streams=500, messages=50, seconds=1, connects=500, connect_seconds=300, ping=20
     )
-    live_spans = frozenset(spans)
-    live_gapless = True
+    live_spans, live_gapless = frozenset(spans), True
 
     def check(self, answer: Answer) -> None:
         """Raise what an answer stands for: by its HTTP status, or by retCode in HTTP 200."""

@@ -203,8 +203,7 @@ class Okx(Exchange, TradesHistory, Depth, Live):
     live_limits = LiveLimits(
         streams=200, messages=480, seconds=3_600, connects=3, connect_seconds=1, ping=20
     )
-    live_spans = frozenset(spans)
-    live_gapless = True
+    live_spans, live_gapless = frozenset(spans), True
 
     def check(self, answer: Answer) -> None:
         """Raise what an answer stands for: the code counts, whatever the HTTP status."""

@@ -240,6 +240,7 @@ class Hold:
         return self._file.fileno()
 
     def release(self) -> None:
-        """Let another one hold it."""
-        fcntl.flock(self._file, fcntl.LOCK_UN)  # also what a child's child kept
-        self._file.close()
+        """Let another one hold it; more than once is no error."""
+        if not self._file.closed:
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # also what a child's child kept
+            self._file.close()
