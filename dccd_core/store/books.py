@@ -9,6 +9,7 @@ import polars as pl
 from dccd_core.exchanges.trades import Book, Levels
 from dccd_core.models import DAY, SECOND, Series, Window, iso
 from dccd_core.store.datastore import DataStore, Time, as_series, as_time
+from dccd_core.store.gaps import GapKind
 
 # how far the exchange's clock, which says in what file a change is, may be from ours
 _SKEW = 60 * SECOND
@@ -67,7 +68,9 @@ def rebuild(store: DataStore, series: Series | str, moment: Time) -> Book:
     if start is None:
         raise LookupError(f"{series}: no whole book is stored before {iso(at)}")
     for gap in store.gaps(series, start, at):
-        if gap.window.end - gap.window.start > _SLACK:
+        # the end of a loss before the book may seem to be after it, as the clocks are not one
+        lost = gap.kind is GapKind.LOST and gap.window.start > start
+        if lost or gap.window.end - gap.window.start > _SLACK:
             raise LookupError(f"{series}: the book of {iso(at)} is not known: {gap}")
     ladder = Ladder()
     for row in _changes(store, series, Window(start, at + 1)):

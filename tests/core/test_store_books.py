@@ -94,6 +94,23 @@ def test_changes_that_waited_for_the_first_book_are_applied_after_it(tmp_path: P
     assert (found.bids, found.asks, found.sequence) == ([(0.5, 4.0)], [(2.0, 1.0)], 9)
 
 
+def test_a_short_loss_is_one_too_but_not_its_end_by_another_clock(tmp_path: Path) -> None:
+    store, truth = DataStore(tmp_path), market(2, 70)
+    times = [START + n * STEP for n in range(70)]
+    # the first book is received at START
+    early = Loss(START - SECOND, START + 3 * SECOND, "not running")
+    short = Loss(times[20] + 1, times[20] + SECOND, "cut")
+    write(store, [change for change, _ in truth], early)
+    write(store, [], short, Window(START + 3 * SECOND, times[20] + 1))
+    write(store, [], Window(times[20] + SECOND, times[69] + 1))
+    assert rebuild(store, DELTAS, times[10]) == truth[10][1]
+    assert rebuild(store, DELTAS, times[20]) == truth[20][1]
+    for after in (2, SECOND, 30 * SECOND):
+        with pytest.raises(LookupError, match=r"is not known: lost \(cut\)"):
+            rebuild(store, DELTAS, times[20] + after)
+    assert rebuild(store, DELTAS, times[60]) == truth[60][1]
+
+
 def test_a_book_is_not_known_before_the_first_one_and_after_a_loss(tmp_path: Path) -> None:
     store, truth = DataStore(tmp_path), market(2, 130)
     times = [START + n * STEP for n in range(130)]
@@ -101,7 +118,7 @@ def test_a_book_is_not_known_before_the_first_one_and_after_a_loss(tmp_path: Pat
     lost = Loss(times[20] - 1, times[30], "connection lost")
     write(store, changes, Window(START, times[20] - 1), lost, Window(times[30], times[129] + 1))
     assert rebuild(store, DELTAS, times[19]) == truth[19][1]
-    for n in (25, 45, 59):
+    for n in (20, 21, 25, 45, 59):
         with pytest.raises(LookupError, match=r"is not known: lost \(connection lost\): 2026"):
             rebuild(store, DELTAS, times[n])
     assert rebuild(store, DELTAS, times[60]) == truth[60][1]
