@@ -101,6 +101,12 @@ def without_queries(error: str) -> str:
     return _QUERY.sub("", error)
 
 
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: 40 s, 3 min 20 s, 2 h 10 min, 5 d 3 h."""
     whole = timedelta(seconds=max(0, round(seconds)))

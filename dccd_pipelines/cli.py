@@ -28,6 +28,7 @@ from dccd_pipelines.options import (
     complete_pair,
     complete_span,
 )
+from dccd_pipelines.outside import not_yet
 from dccd_pipelines.owed import owed
 from dccd_pipelines.pairs_option import PAIRS, PairsCommand
 from dccd_pipelines.progress import LiveProgress
@@ -101,6 +102,8 @@ def validate(
     _say(f"data_path: {settings.data_path.absolute()}   timezone: {loaded.timezone}")
     out.print(jobs_table(loaded, short_moment(loaded)))
     warn_of_remotes(loaded)
+    for note in not_yet(loaded, time.time()):
+        warn(note)
     out.print("Config is valid.", style="green")
     if online:
         _ask(loaded)

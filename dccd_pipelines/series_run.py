@@ -11,6 +11,7 @@ from dccd_core.collection import wanted
 from dccd_core.health import HealthMonitor
 from dccd_core.history import CANCELLED, Outcome
 from dccd_core.intervals import clip
+from dccd_core.messages import some
 from dccd_core.models import Series, Window
 from dccd_core.plan import Cell
 from dccd_core.store.datastore import DataStore, as_time
@@ -21,8 +22,6 @@ from dccd_pipelines.keys import asset_key
 from dccd_pipelines.old_runs import BACKFILL
 from dccd_pipelines.resources import Collectors
 
-# So many periods are named where there may be thousands.
-SOME = 5
 Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult
 
 START_TAG = "dccd/start"
@@ -158,17 +157,12 @@ class SeriesRun:
             if (series, name) in self._judged:
                 since = self._config.start_of(series) if series in self._config.jobs else None
                 outside = self._outside(series)
-                note = f"nothing was asked of {_some(outside)}: see its note" if outside else ""
+                note = f"nothing was asked of {some(outside)}: see its note" if outside else ""
                 yield verdict(self._store, series, name, _errors(outcomes), since, note)
 
 
 def _errors(outcomes: Sequence[Outcome]) -> str | None:
     return "; ".join(f"{o.cell.period}: {o.error}" for o in outcomes if o.error) or None
-
-
-def _some(periods: Sequence[str]) -> str:
-    more = f" and {len(periods) - SOME} more" if len(periods) > SOME else ""
-    return f"{', '.join(periods[:SOME])}{more}"
 
 
 def _now() -> int:

@@ -153,6 +153,10 @@ def test_a_job_of_the_future_is_a_line_of_the_plan(project: Project, box: Sandbo
         "pairs: [BTC/USDT], span: 1d, start: 2999-01-01",
         "pairs: [ETH/USDT], span: 1d, start: 2024-12-01",
     )
+    warned = project.dccd("validate")
+    assert (warned.returncode, warned.stderr) == (
+        0, f"{BTC}: nothing yet: the start is in the future, at 2999-01-01 00:00:00+00:00\n"
+    )  # fmt: skip
     future = "nothing yet: it starts in the future, at 2999-01-01 00:00:00+00:00"
     for command in (["validate", "--online"], ["backfill", "--dry-run"]):
         told = project.dccd(*command)
