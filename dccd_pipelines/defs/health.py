@@ -1,11 +1,12 @@
 """Health: a sensor that turns what is wrong into alerts, freshness checks, and one page of all."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
 from dccd_core.config import Config
+from dccd_core.freshness import Freshness, State
 from dccd_core.incidents import Register
 from dccd_core.live_series import live_series
 from dccd_pipelines.foreground import end_dead
@@ -23,6 +24,7 @@ from dccd_pipelines.overview import overview
 from dccd_pipelines.schedules import asset_schedule
 
 OVERVIEW = dg.AssetKey(["health", "overview"])
+OVERVIEW_JOB = "health_overview_job"
 
 
 @dg.definitions
@@ -37,7 +39,7 @@ def defs() -> dg.Definitions:
         sensors=[_sensor(location)],
         schedules=[
             asset_schedule(
-                "health_overview_job", OVERVIEW, "50 0 * * *", "the page of all series, once a day"
+                OVERVIEW_JOB, OVERVIEW, "50 0 * * *", "the page of all series, once a day"
             )
         ],
     )
@@ -46,6 +48,7 @@ def defs() -> dg.Definitions:
 def _sensor(location: Location) -> dg.SensorDefinition:
     @dg.sensor(
         name="health",
+        job_name=OVERVIEW_JOB,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="incidents, alerts and the freshness of data",
@@ -60,12 +63,22 @@ def _sensor(location: Location) -> dg.SensorDefinition:
         look = Look(location.config, context.instance, jobs, keys, time.time(), location.problem)
         found = look.report()
         events, cursor = changed_checks(found, context.cursor)
+        if _lacks_its_page(context.instance, found):
+            first = dg.RunRequest(run_key="first")  # which Dagster starts once
+            return dg.SensorResult(asset_events=events, cursor=cursor, run_requests=[first])
         # the list of ticks shows it
         known = Register(location.config.settings.data_path).read()
         told = dg.SkipReason(tick_text(found, known))
         return dg.SensorResult(asset_events=events, cursor=cursor, skip_reason=told)
 
     return health
+
+
+def _lacks_its_page(instance: dg.DagsterInstance, found: Sequence[Freshness]) -> bool:
+    """Whether there is something to show, and the page is still to be made: its schedule comes at
+    night, and who has just begun looks for it now."""
+    stored = any(one.state is not State.EMPTY for one in found)
+    return stored and instance.get_latest_materialization_event(OVERVIEW) is None
 
 
 def _checks(config: Config) -> dg.AssetChecksDefinition | None:

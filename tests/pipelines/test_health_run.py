@@ -209,9 +209,14 @@ def test_the_sensors_and_the_page_of_a_location(
         assert set(told) == {str(BTC), "binance/trades/ETH-USDT"}
         assert all(isinstance(event, dg.AssetCheckEvaluation) for event in told.values())
         assert told[str(BTC)].passed is False, "it ends in 2025"
-        assert result.skip_message == "2 series: 1 stale, 1 empty; no incident is open"
+        assert [one.run_key for one in result.run_requests] == ["first"], "not in the night only"
+        assert sensor.job_name == "health_overview_job"
+        page = repository.get_job("health_overview_job")
+        assert page.execute_in_process(instance=instance).success
         again = dg.build_sensor_context(instance, repository_def=repository, cursor=result.cursor)
-        assert sensor.evaluate_tick(again).asset_events == []
+        result = sensor.evaluate_tick(again)
+        assert (result.asset_events, result.run_requests) == ([], [])
+        assert result.skip_message == "2 series: 1 stale, 1 empty; no incident is open"
         assert (config.settings.data_path / ".dccd" / "metrics.json").exists()
         seen = Register(config.settings.data_path).read()
         assert set(seen.seen) == {f"stale: {BTC}", "stream service: stream service"}
