@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dccd_core.config_fields import REFUSED, did_you_mean, folder
-from dccd_core.config_sections import StreamJob
+from dccd_core.config_sections import Settings, StreamJob
 from dccd_core.config_text import Document, Key, Problem, plain, shown_key
 from dccd_core.models import Channel, Series, Symbol, parse_span
 
@@ -21,6 +21,9 @@ _SECRETS = frozenset({"webhook_url", "proxy", "ui_auth_token", "remote"})
 # Text in these sections is shown to nobody: a secret is one line too high or too low there.
 _SECRET_PLACES: tuple[Key, ...] = (("alerts",), ("storage", "remotes"))
 _HIDDEN = "(hidden)"
+# What somebody means who writes no cron text as `digest`: daily, 7:00, 70 * * * *
+_DIGEST: Key = ("alerts", "digest")
+_WORD_OR_TIME = re.compile(r"@?[A-Za-z]{1,10}|[\d\s*/,:-]{1,40}")
 _USER = re.compile(r"(\w+://)?\S*@")
 _ADDRESS = re.compile(r"(\w+://)(\S*@)?([^/?#\s]*)(.*)", re.DOTALL)
 _ASSIGNED = re.compile(r"pass\w*\s*[=:]|secret|token", re.IGNORECASE)
@@ -104,7 +107,9 @@ def _hidden(key: Key, document: Document, value: object) -> str:
     """What stands for a value that may not be shown; empty if it may."""
     secret = bool(key) and key[-1] in _SECRETS
     if isinstance(value, str):
-        secret = secret or any(key[: len(place)] == place for place in _SECRET_PLACES)
+        harmless = key == _DIGEST and _WORD_OR_TIME.fullmatch(value)
+        place = any(key[: len(place)] == place for place in _SECRET_PLACES)
+        secret = secret or (place and not harmless)
     return document.hidden.get(key, _HIDDEN if secret else _covered(value))
 
 
@@ -146,6 +151,8 @@ def check_whole(values: Any, document: Document) -> Iterator[Problem]:
     if not any(map(values.get, JOBS)):
         yield Problem((), f"nothing to collect: name a job in {', '.join(JOBS)}")
     yield from _series_twice(values, document)
+    if values.get("stream_jobs"):
+        yield from _port_twice(_mapping(values.get("settings")), document)
     storage = _mapping(values.get("storage"))
     yield from _remote_twice(_list(storage.get("remotes")), document)
     days = _mapping(storage.get("retention")).values()
@@ -174,6 +181,18 @@ def _series_twice(values: dict[str, Any], document: Document) -> Iterator[Proble
             where = shown_key(place) + (f" (line {line})" if line else "")
             text = f"{'the series' if hidden else plain(str(series))} is already in {where}"
             yield Problem(key, text, document.line(key))
+
+
+def _port_twice(settings: dict[str, Any], document: Document) -> Iterator[Problem]:
+    ui, stream = (
+        str(Settings.model_fields[name].default if settings.get(name) is None else settings[name])
+        for name in ("ui_port", "stream_port")
+    )
+    if ui == stream:
+        key = ("settings", "stream_port" if settings.get("stream_port") is not None else "ui_port")
+        shown = document.hidden.get(key) or plain(ui)
+        why = "ui_port and stream_port are the same: give each a port of its own"
+        yield Problem(key, f"{shown}: {why}", document.line(key))
 
 
 def _places(section: str, jobs: list[Any]) -> Iterator[tuple[Key, Series]]:

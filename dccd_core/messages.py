@@ -101,6 +101,11 @@ def without_queries(error: str) -> str:
     return _QUERY.sub("", error)
 
 
+def many(count: int, noun: str) -> str:
+    """A count and what is counted: 1 page, 2,000 pages."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def some(names: Sequence[str], most: int = 5) -> str:
     """The first of many names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -15,6 +15,7 @@ import typer
 from dccd_core.config import Config, ConfigError, load_config, resolve_config_path
 from dccd_core.config_edit import add_pair, remove_pair
 from dccd_core.config_folder import check_data_path
+from dccd_core.messages import many
 from dccd_core.store.datastore import DataStore
 from dccd_pipelines.cli_offsite import register_restore, warn_of_remotes
 from dccd_pipelines.cli_operations import register
@@ -182,11 +183,13 @@ def _conclude(report: Report) -> None:
     for line in report.failed[:50]:
         err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     if len(report.failed) > 50:
-        err.print(f"… {len(report.failed) - 50} more windows", style="red")
+        err.print(f"… {many(len(report.failed) - 50, 'more window')}", style="red")
     revised = f", {report.revised:,} revised" if report.revised else ""
-    out.print(f"{report.rows:,} rows added{revised}; {len(report.runs)} Dagster runs")
+    runs = many(len(report.runs), "Dagster run")
+    out.print(f"{many(report.rows, 'row')} added{revised}; {runs}")
     if not report.ok:
-        err.print(f"{len(report.failed)} windows are still missing", style="red")
+        lack = many(len(report.failed), "window")
+        err.print(f"{lack} {'is' if len(report.failed) == 1 else 'are'} still missing", style="red")
         raise typer.Exit(1)
 
 

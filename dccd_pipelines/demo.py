@@ -12,6 +12,7 @@ import polars as pl
 from rich.console import Console
 
 from dccd_core.config import Config, load_config
+from dccd_core.messages import many
 from dccd_core.store.datastore import DataStore
 from dccd_pipelines.backfill import run_backfill
 from dccd_pipelines.ports import free_port, is_free
@@ -55,7 +56,7 @@ def run_demo(folder: Path, out: Console) -> int:
     for line in report.failed:
         out.print(line, style="red", markup=False)
     store = DataStore(config.settings.data_path)
-    out.print(f"{report.rows:,} candles in {len(report.runs)} Dagster runs\n")
+    out.print(f"{report.rows:,} candles in {many(len(report.runs), 'Dagster run')}\n")
     out.print("[bold]4. The inventory[/]")
     out.print(inventory_table(store.inventory_rows(), short_moment(config)))
     _read_back(store, out)

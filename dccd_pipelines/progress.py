@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.text import Text
 
 from dccd_core.history import Progress as Step
+from dccd_core.messages import many
 from dccd_core.models import Series
 
 
@@ -74,8 +75,8 @@ def _ended(step: Step) -> str:
     """What came of a series, and of how much of it."""
     if not step.series.span:  # pages of trades are not known beforehand
         part = f" in {step.done / step.total:.0%} of what was missing" if step.failed else ""
-        said = f"{step.rows:,} trades{part}"
+        said = f"{many(step.rows, 'trade')}{part}"
     else:
-        pages = f"{step.done:,} of {step.total:,}" if step.failed else f"{step.total:,}"
-        said = f"{step.rows:,} candles in {pages} pages"
+        done = f"{step.done:,} of " if step.failed else ""
+        said = f"{many(step.rows, 'candle')} in {done}{many(step.total, 'page')}"
     return f"cancelled: {said}" if step.cancelled else said

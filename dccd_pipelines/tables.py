@@ -9,7 +9,7 @@ from rich.text import Text
 
 from dccd_core.config import Config
 from dccd_core.lineage import source_of
-from dccd_core.messages import duration
+from dccd_core.messages import duration, many
 from dccd_core.models import SECOND, Series, Window, moment, span_label
 from dccd_core.store.gaps import Gap
 from dccd_core.store.inventory import InventoryRow
@@ -78,7 +78,7 @@ def total_line(report: Report) -> str:
     requests = sum(plan.requests or 0 for plan in report.plans)
     unknown = any(plan.requests is None for plan in report.plans)
     more = "; how many more the trades take is not known" if unknown else ""
-    return f"{requests:,} requests, about {duration(seconds)}{more}"
+    return f"{many(requests, 'request')}, about {duration(seconds)}{more}"
 
 
 def plan_table(report: Report, show: Show) -> Table:

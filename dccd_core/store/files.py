@@ -189,11 +189,14 @@ def naming_unreadable(path: Path) -> Iterator[None]:
         raise UnreadableError(path, error) from error
 
 
+CURE = "dccd restore brings it back, if a remote has it"
+
+
 class UnreadableError(Exception):
     """A data file that cannot be read. `path` is where it is."""
 
     def __init__(self, path: Path, error: Exception) -> None:
-        super().__init__(f"{path} cannot be read: {error}")
+        super().__init__(f"{path} cannot be read: {error} ({CURE})")
         self.path = path
 
 

@@ -413,7 +413,10 @@ REFUSED = [
     (with_job("alerts: {max_consecutive_errors: three}\n"),
      "6: alerts.max_consecutive_errors: (hidden): must be a whole number, 1 or more"),
     (with_job("alerts: {digest: 70 * * * *}\n"),
-     "6: alerts.digest: (hidden): the minute goes from 0 to 59"),
+     "6: alerts.digest: 70 * * * *: the minute goes from 0 to 59"),
+    (with_job("alerts: {digest: daily}\n"),
+     "6: alerts.digest: daily: write five cron fields, minute hour day month weekday, as "
+     "'5 * * * *'"),
     (with_job("storage: {remotes: [{provider: scp, remote: 'a:b'}]}\n"),
      "6: storage.remotes[0].provider: (hidden): must be rclone"),
     (with_job('exchanges: {binance: {ws_url: "https://u:p@a:1/b?c"}}\n'),
@@ -444,6 +447,10 @@ REFUSED = [
     (setting("data_path", "''"), f"1: settings.data_path: '': {FOLDER}"),
     (setting("data_path", "~no-such-user/x"),
      f"1: settings.data_path: ~no-such-user/x: {FOLDER}"),
+    ("settings: {data_path: d, ui_port: 8710}\n"
+     "stream_jobs: [{exchange: binance, pairs: [BTC/USDT], channels: [trades]}]\n",
+     "1: settings.ui_port: 8710: ui_port and stream_port are the same: "
+     "give each a port of its own"),
     (setting("ui_port", "65536"), "1: settings.ui_port: 65536: must be a port from 1 to 65535"),
     ("settings: {data_path: d}\n",
      "nothing to collect: name a job in histo_jobs, trades_jobs, stream_jobs"),

@@ -52,7 +52,7 @@ def test_a_session_from_the_plan_to_the_inventory(project: Project, box: Sandbox
     done = project.dccd(*two)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.splitlines()) == [
-        "82 rows added; 1 Dagster runs",
+        "82 rows added; 1 Dagster run",
         f"{BTC}: 41 candles in 2 pages",
         f"{ETH}: 41 candles in 2 pages",
     ]
@@ -106,6 +106,7 @@ def test_a_file_that_cannot_be_read_is_one_marked_line(project: Project, box: Sa
     assert len(lines) == 2
     [said] = listed.stderr.splitlines()
     assert said.startswith(f"2025: {file} cannot be read: ")
+    assert said.endswith("(dccd restore brings it back, if a remote has it)")
     assert re.search(r"ETH/USDT +ohlc +1d +2024-12-01 00:00 +2025-01-10 00:00 +41 +[1-9]",
                      listed.stdout)  # fmt: skip
     rows = json.loads(project.dccd("inventory", "--json").stdout)
@@ -127,8 +128,8 @@ def test_a_failure_is_one_message_and_exit_code_1(project: Project, box: Sandbox
     failed = project.dccd("backfill", "--end", "2025-01-11")
     assert failed.returncode == 1
     assert f"{ETH} {window('2025-01-01', '2025-01-11')}: " in failed.stderr
-    assert "1 windows are still missing" in failed.stderr
-    assert "72 rows added; 1 Dagster runs" in failed.stdout
+    assert "1 window is still missing" in failed.stderr
+    assert "72 rows added; 1 Dagster run" in failed.stdout
     assert "Traceback" not in failed.stderr
     status = project.dccd("status")
     assert re.search(rf"{ETH} .* 31 +1 ", status.stdout), "31 rows, an error"
@@ -145,7 +146,7 @@ def test_a_long_failure_is_one_line_where_there_is_no_terminal(
     *lines, last = failed.stderr.splitlines()
     assert len(lines) == 1, failed.stderr
     assert len(lines[0]) > 150
-    assert last == "1 windows are still missing"
+    assert last == "1 window is still missing"
 
 
 def test_a_job_of_the_future_is_a_line_of_the_plan(project: Project, box: Sandbox) -> None:

@@ -17,6 +17,7 @@ TRADES = Series.parse("binance/trades/BTC-USDT")
     ("step", "line"),
     [
         (Progress(MINUTES, 3, 3, 2_880, 3), "2,880 candles in 3 pages"),
+        (Progress(MINUTES, 1, 1, 1, 1), "1 candle in 1 page"),
         (Progress(MINUTES, 2, 3, 2_000, 3, failed=1), "2,000 candles in 2 of 3 pages"),
         (
             Progress(MINUTES, 16, 1_530, 16_000, 16, failed=1_514, cancelled=True),
@@ -32,7 +33,7 @@ TRADES = Series.parse("binance/trades/BTC-USDT")
 def test_a_series_that_ends_says_once_what_came_of_it(step: Progress, line: str) -> None:
     console = Console(file=io.StringIO(), width=40)
     with LiveProgress(console) as progress:
-        progress(Progress(step.series, 1, step.total, 10, 1))
+        progress(Progress(step.series, 0, step.total, 10, 1))
         progress(step)
         progress(step)
     assert isinstance(console.file, io.StringIO)
