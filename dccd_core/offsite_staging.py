@@ -1,10 +1,11 @@
 """Where files that are fetched wait, and the step to their places."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dccd_core.store import files
 
 
 @contextmanager
@@ -23,21 +24,13 @@ def staging(root: Path, name: str) -> Iterator[Path]:
 def on_one_disk(source: Path, target: Path) -> Iterator[Path]:
     """A file where it can take its place in one step, durable; no copy of it stays if it cannot."""
     if source.stat().st_dev == target.parent.stat().st_dev:
-        _make_durable(source)
+        files.make_durable(source)
         yield source
         return
     beside = target.with_name(f".{target.name}.tmp")  # the folder is a link
     try:
         shutil.copyfile(source, beside)
-        _make_durable(beside)
+        files.make_durable(beside)
         yield beside
     finally:
         beside.unlink(missing_ok=True)
-
-
-def _make_durable(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -91,7 +91,7 @@ class Appender:
         self.path, self.size = path, 0
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        sync_folder(path.parent)
+        make_durable(path.parent)
 
     def append(self, content: bytes) -> None:
         """Write and make durable; after an OSError the same may be appended again."""
@@ -121,18 +121,18 @@ def cut(path: Path, size: int) -> None:
 def move(source: Path, target: Path) -> None:
     """Rename durably within one folder, replacing the target."""
     source.replace(target)
-    sync_folder(target.parent)
+    make_durable(target.parent)
 
 
 def remove(path: Path) -> None:
     """Remove durably; a file that is not there is none."""
     path.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    make_durable(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names of a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def make_durable(path: Path) -> None:
+    """Bring a file, or the names of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

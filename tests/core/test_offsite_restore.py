@@ -11,7 +11,7 @@ import pytest
 from helpers import BTC_1H, at, table
 from remotes import instead_of_rclone, needs_rclone, rclone_config, tree, web_dav
 
-from dccd_core import offsite_restore, offsite_staging
+from dccd_core import offsite_restore
 from dccd_core.config_sections import Remote, Storage
 from dccd_core.models import SECOND, Series, Symbol, Window
 from dccd_core.offsite import RemoteStorage
@@ -529,7 +529,7 @@ def test_a_file_that_has_no_room_stops_no_other_and_leaves_nothing(
     (store.root / TAIL).unlink()
     shutil.rmtree(store.folder(ETH_1H))
     before = data(store)
-    real = offsite_staging._make_durable
+    real = files.make_durable
 
     def no_room(path: Path) -> None:
         if "BTC" in str(path) and path.name.endswith(".tmp" if other_disk else "2025.parquet"):
@@ -540,7 +540,7 @@ def test_a_file_that_has_no_room_stops_no_other_and_leaves_nothing(
         if other_disk:
             shutil.move(store.folder(BTC_1H), Path(disk) / "series")
             store.folder(BTC_1H).symlink_to(Path(disk) / "series")
-        patch.setattr(offsite_staging, "_make_durable", no_room)
+        patch.setattr(files, "make_durable", no_room)
         [found] = remotes.restore(store.root, remote="dav-copy")
         eth = f"{ETH_1H.path}/2025.parquet"
         assert names(found) == [eth]
