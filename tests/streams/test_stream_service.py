@@ -164,12 +164,15 @@ def test_killed_at_random_moments_it_loses_nothing_that_rest_has(
             assert rows["trade_id"].n_unique() == len(rows)
             lost.append(seconds_missing(rows, box, symbol, moment))
         (data / ".dccd" / "streams" / "status.json").unlink()
+    begun = box.now()
     with service(config) as process:
-        wait(lambda: live(config, "BTC/USDT", "ETH/USDT"), "not live")
+        # "live" is told before the first rows are on disk, and with them the last kill's hole
+        wait(lambda: covered_until(data) > begun, "nothing new on disk")
         while left := holes(data):  # many kills leave much to fetch: as long as it gets less
             wait(lambda few=left: holes(data) < few, f"{left} holes stay")
         process.terminate()
         assert process.wait(10) == 0
+    assert holes(data) == 0
     assert_equals_truth(data, box, BTC, "BTCUSDT")
     assert_equals_truth(data, box, ETH, "ETHUSDT")
     assert DataStore(data).load("binance/book/BTC-USDT")["time"].is_sorted()
@@ -183,6 +186,12 @@ def seconds_missing(rows: pl.DataFrame, box: Sandbox, symbol: str, moment: int) 
     truth = box.trades_truth(symbol, newest // 1_000, moment)["time"].to_physical()
     after = truth.filter(truth > newest)
     return 0.0 if after.is_empty() else (moment * 1_000 - after[0]) / 1e6 / SPEED
+
+
+def covered_until(data: Path) -> int:
+    """The moment (ms) up to which the ledger of both pairs knows."""
+    store = DataStore(data)
+    return min(store.covered(key)[-1].end // 1_000 for key in (BTC, ETH))
 
 
 def holes(data: Path) -> int:
