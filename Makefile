@@ -22,6 +22,8 @@ demo: $(READY) ## the main job, offline, in under a minute
 	@$(BIN)/dccd demo
 
 test: $(READY) ## all tests
+	@# hundreds of programs are started, also where the environment keeps no bytecode
+	@$(BIN)/python -m compileall -q dccd_core dccd_pipelines dccd_sandbox dccd_streams
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: $(READY) ## format, lint, types

@@ -143,7 +143,7 @@ MOST_LOST = 1.0
 """Seconds of rows that a kill may cost before they are healed."""
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.soak)])
 def test_killed_at_random_moments_it_loses_nothing_that_rest_has(
     tmp_path: Path, box: Sandbox, kills: int
 ) -> None:
@@ -176,7 +176,7 @@ def test_killed_at_random_moments_it_loses_nothing_that_rest_has(
     assert_equals_truth(data, box, BTC, "BTCUSDT")
     assert_equals_truth(data, box, ETH, "ETHUSDT")
     assert DataStore(data).load("binance/book/BTC-USDT")["time"].is_sorted()
-    if kills > 5:  # beside other tests a machine may be too slow for it
+    if kills > 3:  # beside other tests a machine may be too slow for it
         assert max(lost) <= MOST_LOST, sorted(lost)
 
 

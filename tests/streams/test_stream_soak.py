@@ -57,7 +57,7 @@ def record(pid: int, seconds: float, disturb: Callable[[int], None]) -> list[Sam
     return found
 
 
-@pytest.mark.parametrize("minutes", [0.5, pytest.param(MINUTES, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("minutes", [0.25, pytest.param(MINUTES, marks=pytest.mark.soak)])
 def test_it_stays_as_large_as_it_is(tmp_path: Path, minutes: float) -> None:
     with Sandbox(Settings(speed=10, rate=500, weight_limit=0)) as box:
         config = tmp_path / "config.yml"
