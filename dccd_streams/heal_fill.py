@@ -48,8 +48,11 @@ class Fill(ABC):
                 self._again("REST does not know the newest yet")
         except Cancelled:
             return  # the hole stays missing in the ledger, and the next start finds it
-        except (Blocked, UnknownSymbol, Rejected) as error:
+        except (UnknownSymbol, Rejected) as error:
             self._give_up(str(error))
+        except Blocked as error:
+            # a firewall may let us in again, but not one that is asked every few seconds
+            self._again(str(error), self.healer.timing.heal_most)
         except NoRoom as error:
             self._later(self.healer.timing.heal_first, str(error))
         except ExchangeError as error:
@@ -66,14 +69,14 @@ class Fill(ABC):
         else:
             self._again(str(error))
 
-    def _again(self, why: str) -> None:
+    def _again(self, why: str, delay: float | None = None) -> None:
         timing = self.healer.timing
         self.tries += 1
         if self.tries >= timing.heal_tries:
             self._give_up(f"{why}, {self.tries} times")
             return
-        delay = min(timing.heal_most, timing.heal_first * 2 ** (self.tries - 1))
-        self._later(delay, why)
+        usual = min(timing.heal_most, timing.heal_first * 2 ** (self.tries - 1))
+        self._later(usual if delay is None else delay, why)
 
     def _later(self, delay: float, why: str) -> None:
         log.info("%s: not filled yet: %s; again in %.0f s", self.name, why, delay)

@@ -166,14 +166,12 @@ class Roster:
             task.problem, task.refused = str(error), True
             venue.jobs.submit(again, self._timing.quarantine)
             return
-        except ExchangeError as error:
-            log.warning("%s: %s", task.key, error)
-            task.problem = str(error)
-            venue.jobs.submit(again, min(_RETRY, self._timing.quarantine))
-            return
         except Exception as error:
             # whatever it is, a full disk say: nobody else tries again
-            log.exception("%s: its market could not be looked up", task.key)
+            if isinstance(error, ExchangeError):
+                log.warning("%s: %s", task.key, error)
+            else:
+                log.exception("%s: its market could not be looked up", task.key)
             task.problem = str(error)
             venue.jobs.submit(again, min(_RETRY, self._timing.quarantine))
             return

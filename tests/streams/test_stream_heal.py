@@ -10,7 +10,7 @@ import polars as pl
 from fake_exchange import Fake
 from stream_lab import Lab, lab, wait
 
-from dccd_core.exchanges.base import Answer, Banned, Instrument, Request, Unavailable
+from dccd_core.exchanges.base import Answer, Banned, Blocked, Instrument, Request, Unavailable
 from dccd_core.exchanges.live import Subscription
 from dccd_core.exchanges.trades import Trade, TradesPage
 from dccd_core.models import SECOND, Channel, Series, Symbol, Window
@@ -222,6 +222,22 @@ def test_a_ban_is_waited_for_however_often(tmp_path: Path) -> None:
     assert made.jobs.waits[1:] == [7_200.0] * 20
     assert made.stored() == 10
     assert made.lost() == []
+    made.journal.close()
+
+
+def test_a_refused_address_is_tried_again_but_seldom_and_not_for_ever(tmp_path: Path) -> None:
+    made = Filling(tmp_path / "let in", Past(11), 10)
+    made.errors = {number: Blocked("HTTP 403") for number in range(1, 4)}
+    made.run()
+    assert made.jobs.waits[1:] == [1_800.0] * 3
+    assert made.stored() == 10
+    assert made.lost() == []
+    made.journal.close()
+    made = Filling(tmp_path / "kept out", Past(11), 10)
+    made.errors = {number: Blocked("HTTP 451") for number in range(1, 100)}
+    made.run()
+    assert made.asked == 10
+    assert made.lost() == [(made.hole.window(0), "cut; HTTP 451, 10 times")]
     made.journal.close()
 
 
