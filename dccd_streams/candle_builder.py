@@ -12,7 +12,9 @@ from dccd_core.models import DAY, SECOND, Series, Window
 
 KEPT = 120 * SECOND
 """How long trades of a closed candle are kept, for one that comes late: it is built again."""
-_LONGEST = 2 * DAY * SECOND  # trades that wait for what is missing before or after them
+_LONGEST = 2 * DAY * SECOND
+"""How long trades wait for what is missing before or after them, in whole intervals: one that was
+dropped must not seem to be covered."""
 
 
 class CandleBuilder:
@@ -20,6 +22,7 @@ class CandleBuilder:
 
     def __init__(self, series: Series) -> None:
         self.series = series
+        self._longest = -(-_LONGEST // (series.span * SECOND)) * series.span * SECOND
         self._trades: dict[int, dict[str, Trade]] = {}
         self._covered: list[Window] = []
         self._given: dict[int, int] = {}
@@ -66,7 +69,7 @@ class CandleBuilder:
         One that a late trade has changed is given again. Intervals without trades have no candle.
         """
         # what is older than what is kept may be without its trades
-        recent = Window(max(window.start, self._horizon - _LONGEST), window.end)
+        recent = Window(max(window.start, self._horizon - self._longest), window.end)
         self._covered = union([*self._covered, recent])
         size = self.series.span * SECOND
         found = []
@@ -97,11 +100,11 @@ class CandleBuilder:
         horizon = self.series.floor(self._covered[-1].end - KEPT)
         self._horizon = horizon = max(self._horizon, horizon)
         old = [start for start in self._given if start < horizon]
-        old += [start for start in self._trades if start < horizon - _LONGEST]
+        old += [start for start in self._trades if start < horizon - self._longest]
         for start in old:
             self._given.pop(start, None)
             self._trades.pop(start, None)
-        self._covered = [w for w in self._covered if w.end > horizon - _LONGEST]
+        self._covered = [w for w in self._covered if w.end > horizon - self._longest]
 
     def lose(self, window: Window) -> None:
         """Give up the intervals that a window touches: their trades will never be all there."""

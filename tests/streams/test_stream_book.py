@@ -208,6 +208,24 @@ def test_what_waited_too_long_is_not_called_whole() -> None:
     assert window.start > 0
 
 
+@pytest.mark.parametrize("days", [1, 3, 7])
+def test_a_long_candle_whose_last_hours_are_fetched_late_has_all_its_trades(days: int) -> None:
+    hour, span = 60 * MINUTE, days * 1_440 * MINUTE
+    series = Series("fake", Channel.LIVE_OHLC, Symbol("BTC", "USD"), span // SECOND)
+    builder, start = CandleBuilder(series), series.floor(500 * 1_440 * MINUTE)
+    end = start + span
+    hole = Window(end - 10 * hour, end - 9 * hour)
+    trades = [trade(n, start + n * hour, 1.0 + n) for n in range(span // hour)]
+    late = [one for one in trades if hole.start <= one.time < hole.end]
+    builder.add([one for one in trades if one not in late])
+    assert builder.cover(Window(start, hole.start)) == []
+    assert builder.cover(Window(hole.end, end + 5 * MINUTE)) == []
+    assert builder.complete() == []
+    builder.add(late)
+    [candle] = builder.cover(hole)
+    assert (candle.time, candle.open, candle.trades) == (start, 1.0, len(trades))
+
+
 def test_a_builder_forgets_what_is_old() -> None:
     builder = CandleBuilder(CANDLES)
     for minute in range(5_000):
