@@ -331,6 +331,8 @@ class KrakenSession(Session):
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> list[bytes]:
         """A message for each channel and its options."""
+        anew = {(one.instrument.name, one.span) for one in subscriptions}
+        self._running = {key: bar for key, bar in self._running.items() if key not in anew}
         for one in subscriptions:
             self._markets[str(one.instrument.symbol)] = one.instrument
             if one.channel is Channel.BOOK:
@@ -423,13 +425,11 @@ class KrakenSession(Session):
             raise BadAnswer("Kraken: a candle of a span that was not asked for")
         for name, bar in named:
             key = (name, bar.interval * 60)
-            running = self._running.get(key)
-            if running is not None and bar.interval_begin > running.interval_begin:
-                inbox.candles[key].append(_candle(running, frame))
-            if running is not None and bar.interval_begin < running.interval_begin:
-                inbox.candles[key].append(_candle(bar, frame))
-            else:
-                self._running[key] = bar
+            known = self._running.get(key) or bar
+            closed, running = sorted((known, bar), key=lambda one: one.interval_begin)
+            if closed.interval_begin < running.interval_begin:
+                inbox.candles[key].append(_candle(closed, frame))
+            self._running[key] = running
 
     def _status(self, systems: list[str], inbox: Inbox) -> None:
         """After maintenance all feeds begin anew."""

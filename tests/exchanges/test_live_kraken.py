@@ -169,6 +169,18 @@ def test_a_candle_is_closed_by_a_later_one_of_its_own_market_and_span() -> None:
     assert [row.volume for row in inbox.candles["XBTUSD", 60]] == [1.0, 3.0, 4.0]
 
 
+def test_a_feed_that_begins_anew_closes_no_candle_that_it_left_unfinished() -> None:
+    """One that was stopped while others kept the connection, and started again a day later."""
+    feed = Subscription(BTC, Channel.OHLC, 60)
+    session, inbox = Kraken().session(), Inbox()
+    session.subscribe([feed])
+    session.read_all([bar(0, 1.0), bar(1, 2.0)], inbox)
+    session.unsubscribe([feed])
+    session.subscribe([feed])
+    session.read_all([bar(30, 3.0), bar(31, 4.0)], inbox)
+    assert [row.volume for row in inbox.candles["XBTUSD", 60]] == [1.0, 3.0]
+
+
 def test_a_second_acknowledgement_accepts_nothing_else() -> None:
     feeds = (Subscription(BTC, Channel.TRADES), Subscription(ETH, Channel.TRADES))
     told = Frame(
