@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, MutableMapping
 from heapq import nsmallest
 from itertools import islice
+from operator import eq
 
 from sortedcontainers import SortedDict
 
@@ -94,6 +95,13 @@ class OrderBook:
         """Bids and asks, best first; `depth` of them a side, 0 for all."""
         bids, asks = _best(self._bids, depth), _best(self._asks, depth)
         return [(-price, amount) for price, amount in bids], asks
+
+    def agrees(self, other: Book) -> bool:
+        """Whether the best levels of another book are those of this one, as many as both have."""
+        sides = zip(self.levels(), (other.bids, other.asks), strict=True)
+        return self.valid and all(
+            bool(mine) == bool(others) and all(map(eq, mine, others)) for mine, others in sides
+        )
 
     def _wait(self, change: BookChange) -> None:
         if len(self._waiting) >= MOST_WAITING:

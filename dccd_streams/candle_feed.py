@@ -35,7 +35,7 @@ class CandleFeed(Feed):
         gapless: bool,
     ) -> None:
         super().__init__(subscription)
-        self._gapless = gapless
+        self.gapless = gapless
         self._journal, self._heal = journal, heal
         self._target: Series | None = target
         self._given: dict[int, LiveCandle] = {}
@@ -118,7 +118,7 @@ class CandleFeed(Feed):
         self._journal.mark(self._target, Window(candle.time, end))
         until, cause = self._until, self._cause
         if until is not None and candle.time > until:
-            if cause is None and not self._gapless:
+            if cause is None and not self.gapless:
                 # the exchange sent nothing between: it has no candle where nobody traded
                 self._journal.mark(self._target, Window(until, candle.time))
             else:

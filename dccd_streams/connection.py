@@ -126,6 +126,14 @@ class Connection:
         elif self._links is not None and link.probing:
             self._links.stall(link)
 
+    def compare(self, link: Link, found: Book | None) -> None:
+        """In its thread: the book of a silent link as REST has it; None: nobody could tell."""
+        if not link.silent(time.monotonic()):
+            link.probing = False  # it has changed meanwhile
+            return
+        same = found is not None and link.book is not None and link.book.agrees(found)
+        self.judge(link, 0 if same else None)
+
     def _run(self) -> None:
         failures = 0
         while not self._ending.is_set():

@@ -12,21 +12,21 @@ from urllib.parse import urlsplit
 
 from dccd_core.config import Config
 from dccd_core.exchanges import load
-from dccd_core.exchanges.base import Answer, ExchangeError, Instrument, Limits, Request
+from dccd_core.exchanges.base import Answer, Instrument, Limits, Request
 from dccd_core.exchanges.live import Live
-from dccd_core.exchanges.trades import Book, Depth
-from dccd_core.limits import Cancelled, Limiter
-from dccd_core.models import DAY, SECOND, Symbol
+from dccd_core.exchanges.trades import Book
+from dccd_core.limits import Limiter
+from dccd_core.models import DAY, Symbol
 from dccd_core.rest import RestClient, Retries
 from dccd_core.store.datastore import DataStore
 from dccd_streams.connection import Connection
 from dccd_streams.feed import Feed
-from dccd_streams.heal import FILLS, Healer, Walked
+from dccd_streams.heal import FILLS, Healer
 from dccd_streams.jobs import Jobs
 from dccd_streams.link import Link
 from dccd_streams.markets import Markets
+from dccd_streams.quiet import Quiet
 from dccd_streams.timing import Timing
-from dccd_streams.trade_feed import TradeFeed
 from dccd_streams.transport import SocketTransport, Transport
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class Venue:
         self._markets = Markets(exchange, self._rest, path, timing.quarantine)
         self.jobs = Jobs(f"rest-{name}", _THREADS)
         self.healer = Healer(exchange, self.ask, self.jobs, self.timing, may_write)
+        self._quiet = Quiet(exchange, self.ask, self.jobs, self.healer)
         self._lock = threading.RLock()
         self._feeds: dict[Connection, set[Feed]] = {}
         self._retiring: dict[Connection, Connection] = {}
@@ -174,44 +175,16 @@ class Venue:
 
     def fetch_book(self, connection: Connection, link: Link) -> None:
         """Fetch a book by REST and hand it to the connection."""
-        exchange, subscription = self.exchange, link.feed.subscription
-        if not isinstance(exchange, Depth):
-            raise ValueError(f"{self.exchange.title}: a book from REST, which serves none")
-        enough = [depth for depth in exchange.depths if depth >= subscription.depth > 0]
-        depth = min(enough, default=max(exchange.depths))
-        request = exchange.book_request(subscription.instrument, depth)
 
-        def read(answer: Answer) -> Book:
-            return exchange.book(answer, subscription.instrument)
-
-        def fetch() -> None:
-            book: Book | None = None
-            try:
-                book = self.ask(request, read)
-            except (ExchangeError, Cancelled) as error:
-                log.warning("%s: %s: no book: %s", self.name, link.feed.name, error)
-            except Exception:
-                # whatever it is, the link waits for an answer and asks only then again
-                log.exception("%s: %s: no book", self.name, link.feed.name)
+        def tell(book: Book | None) -> None:
             received = time.time_ns() // 1_000
             connection.post(lambda: connection.begin_book(link, book, received))
 
-        self.jobs.submit(fetch)
+        self._quiet.ask_book(link, link.feed.subscription.depth, tell)
 
     def probe(self, connection: Connection, link: Link) -> bool:
-        """Ask whether the market of silent trades is just quiet."""
-        feed = link.feed
-        if not isinstance(feed, TradeFeed) or not self.healer.has_trades:
-            return False
-        link.probing = True
-
-        def tell(walked: Walked | None) -> None:
-            connection.post(lambda: connection.judge(link, None if walked is None else walked.late))
-            if walked is not None and not walked.late:
-                feed.was_quiet(walked.clock - int(self.timing.settle * SECOND))
-
-        self.healer.newer(feed, tell)
-        return True
+        """Ask whether the market of a silent link is just quiet."""
+        return self._quiet.probe(connection, link)
 
     # --- REST ----------------------------------------------------------------------------------
 
