@@ -231,6 +231,9 @@ class Connection:
             self.ready.set()
         if not self._owner.may_write():
             return "there is no room to write"
+        if self._pacing.waited(now) > self._timing.down:
+            # nobody would notice a silence meanwhile; a new connection may say as much again
+            return "as many messages were sent as one connection may send"
         return None if self._feeds else "no feed is left"
 
     def _ping(self, now: float) -> None:

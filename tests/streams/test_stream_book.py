@@ -299,4 +299,6 @@ def test_pacing_lets_so_many_through_and_keeps_the_order() -> None:
     assert [pacing.due(), pacing.due(), pacing.due()] == [b"1", b"2", None]
     assert pacing.waiting == 1
     time.sleep(0.21)
+    assert pacing.waited(time.monotonic()) > 0.2
     assert pacing.due() == b"3"
+    assert pacing.waited(time.monotonic()) == 0

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_exchange import Fake
+from fake_exchange import LIMITS, Fake
 from fake_server import MINUTE
 from stream_lab import Lab, lab, wait
 
@@ -71,6 +72,23 @@ def test_a_book_that_nobody_can_compare_is_made_anew(tmp_path: Path) -> None:
         found.wait_live()
         found.server.rest_down = 403
         begins_anew(found)
+
+
+def test_a_connection_that_may_say_nothing_more_is_made_anew(tmp_path: Path) -> None:
+    """It could not subscribe a mute feed again: it looked alive for an hour."""
+    exchange = Fake()
+    exchange.live_limits = replace(LIMITS, messages=3, seconds=3_600, ping=0.1)
+    with lab(tmp_path, "trades", markets=MARKETS, exchange=exchange, down=1.0) as found:
+        found.wait_live()
+        found.server.trade(BTC, 9)
+        wait(lambda: sum(said["op"] == "ping" for _, said in found.server.said) == 2)
+        found.server.mute = {f"trades:{BTC}"}
+        found.server.trade(BTC, 9)
+        wait(lambda: len(found.server.connects) > 1, "the silence was not noticed")
+        found.server.mute = set()
+        wait(lambda: found.server.trade(BTC, 3) or found.status()["state"] == "live")
+        found.wait_trades()
+        found.assert_trades()
 
 
 def test_books_agree_in_what_both_have() -> None:
