@@ -63,9 +63,13 @@ def _today() -> int:
 
 @dataclass(slots=True)
 class Rhythm:
-    """How often a feed has something to say: seconds between two ticks with data, averaged."""
+    """How often a feed has something to say: seconds between two ticks with data, averaged.
+
+    `stalls` counts how often it was silent though it should not be, since data came last.
+    """
 
     pause: float | None = None
+    stalls: int = 0
     _last: float | None = field(default=None)
 
     def beat(self, now: float) -> None:

@@ -11,14 +11,16 @@ from dccd_streams.book_feed import BookFeed
 from dccd_streams.feed import FUTURE, Feed
 from dccd_streams.timing import Timing
 
+_PATIENT = 16.0  # a new connection's, with a feed that was mute on those before it
+
 
 @dataclass(slots=True, eq=False)
 class Link:
     """Times are of the monotonic clock; `asked` None: not subscribed yet. `began` is when it was
     asked for the first of its `tries`, `renewed` when it was asked for after it was given up.
 
-    `renewals` counts how often it was subscribed anew because it was silent. `probing`: REST is
-    being asked whether the market is just quiet. `patience` grows with each time that it was.
+    `probing`: REST is being asked whether the market is just quiet. `patience` grows with each time
+    that it was, and with each stall of its feed in a row, on whichever connection.
     `breaks` counts how often its book broke of late; it is made anew at `renew_at`. `fetching`: it
     is being fetched. `bookless` is since when it waits for its book though it is carried. `seen` is
     the newest time of the exchange that its book has, 0: none yet. `ahead`: a time of the exchange
@@ -34,8 +36,7 @@ class Link:
     tries: int = 0
     live: bool = False
     last: float = field(default_factory=time.monotonic)
-    patience: float = 1.0
-    renewals: int = 0
+    patience: float = field(init=False)
     probing: bool = False
     stalled: bool = False
     fetching: bool = False
@@ -77,7 +78,7 @@ class Link:
     def heard(self, now: float) -> None:
         """Data came: that is as good as an acknowledgement."""
         self.last = now
-        self.patience, self.renewals, self.tries = 1.0, 0, 0
+        self.patience, self.feed.rhythm.stalls, self.tries = 1.0, 0, 0
         self.stalled = False
         self.feed.tally.silent_since = None
         self.feed.tally.last_message = time.time_ns() // 1_000
@@ -85,6 +86,7 @@ class Link:
 
     def __post_init__(self) -> None:
         self.ahead = int(self.timing.ahead * SECOND)
+        self.patience = min(_PATIENT, 2.0**self.feed.rhythm.stalls)
 
     def absurd(self, moment: int, received: int) -> bool:
         """Whether a time of the exchange is none at all, as one in another unit."""
@@ -102,11 +104,12 @@ class Link:
         """The exchange says that there was nothing to send."""
         self.last = time.monotonic()
         self.patience = min(self.patience * 2, 64.0)
-        self.probing = False
+        self.probing, self.feed.rhythm.stalls = False, 0
 
     def stall(self) -> None:
         """It should have sent something."""
         self.probing, self.stalled = False, True
+        self.feed.rhythm.stalls += 1
         if self.feed.tally.silent_since is None:
             self.feed.tally.silent_since = time.time() - (time.monotonic() - self.last)
 

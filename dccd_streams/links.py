@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TRIES = 3  # subscriptions without an answer, before the feed is put aside
+_MOVES = {2**n for n in range(1, 32)}  # stalls in a row: a dead market moves the others seldom
 _BAD = 5  # messages in a row that cannot be read
 
 
@@ -292,8 +293,7 @@ class Links:
     def _wake(self, link: Link, now: float) -> None:
         """Subscribe a stalled feed anew; if that does not help, move all to a new connection."""
         silence = f"no data for {now - link.last:.0f} s"
-        link.renewals += 1
         link.patience = min(link.patience * 2, 64.0)
-        if link.renewals % 2 == 0:
+        if link.feed.rhythm.stalls in _MOVES:
             self._connection.rotate(f"{link.feed.name}: {silence}")
         self._renew(link, silence)

@@ -91,6 +91,27 @@ def test_a_connection_that_may_say_nothing_more_is_made_anew(tmp_path: Path) -> 
         found.assert_trades()
 
 
+@pytest.mark.parametrize("markets", [(BTC, "ETH-USD"), MARKETS])
+def test_a_dead_market_makes_ever_fewer_connections(
+    tmp_path: Path, markets: tuple[str, ...]
+) -> None:
+    """Of which nobody can tell whether it is quiet, as after its end."""
+    with lab(tmp_path, "trades", markets=markets, quiet_least=0.2, quiet_most=60.0) as found:
+        found.wait_live()
+        for name in markets:
+            found.server.trade(name, 9)
+        wait(lambda: found.status()["last_row"])
+        found.server.mute, found.server.rest_down = {f"trades:{BTC}"}, 403
+        end = time.monotonic() + 6.0
+        while time.monotonic() < end:
+            for name in markets[1:]:
+                found.server.trade(name, 3)
+            time.sleep(0.05)
+        assert 2 <= len(found.server.connects) <= 6
+        found.server.mute = set()
+        wait(lambda: found.server.trade(BTC, 3) or found.status()["state"] == "live")
+
+
 def test_books_agree_in_what_both_have() -> None:
     book = OrderBook(from_rest=True)
     bids, asks = [(9.0, 1.0), (8.0, 2.0)], [(10.0, 3.0)]
