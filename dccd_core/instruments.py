@@ -60,6 +60,13 @@ class Instruments:
             raise UnknownSymbol(self._unknown(symbol))
         return found
 
+    def renew(self, now: int, seconds: float) -> None:
+        """Look at the list again: the saved one, or the exchange's if that is older than this."""
+        with self._lock:
+            known = {i.symbol: i for i in self._read().instruments}
+            fresh = known and self._age(now) <= seconds * SECOND
+            self._known = known if fresh else self._ask(now, known or self._known or {})
+
     def _first(self, now: int) -> dict[Symbol, Instrument]:
         """The list, or the error that all who ask get: a thousand pairs must not wait in turn."""
         try:

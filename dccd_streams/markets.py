@@ -45,6 +45,12 @@ class Markets:
                 self._until = min(self._until, until)
             raise
 
+    def renew(self, seconds: float) -> None:
+        """Look at the list again, which may be so old; ExchangeError if there is no answer."""
+        with self._lock:
+            instruments = self._instruments
+        instruments.renew(time.time_ns() // 1_000, seconds)
+
     def _new(self) -> Instruments:
         """One that knows of no failure: each remembers its first for ever."""
         return Instruments(self._exchange, self._client, self._path)

@@ -8,9 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from dccd_core.config import Config
-from dccd_core.exchanges.base import Exchange, ExchangeError, Instrument, UnknownSymbol
-from dccd_core.exchanges.live import Subscription
-from dccd_core.exchanges.trades import TradesHistory
+from dccd_core.exchanges.base import ExchangeError, Instrument, UnknownSymbol
 from dccd_core.limits import Cancelled
 from dccd_core.models import Channel, Series
 from dccd_core.store.datastore import DataStore
@@ -18,10 +16,12 @@ from dccd_core.store.schemas import BookRow
 from dccd_streams.book_feed import BookFeed
 from dccd_streams.candle_feed import CandleFeed
 from dccd_streams.feed import Feed
+from dccd_streams.feeds import make_feed
 from dccd_streams.heal_plan import Hole
 from dccd_streams.jobs import Jobs
 from dccd_streams.recorder import Recorder
 from dccd_streams.resume import Left, read_left, rows_today
+from dccd_streams.review import Review
 from dccd_streams.shared_reader import SharedReader
 from dccd_streams.tasks import Output, Task
 from dccd_streams.timing import Timing
@@ -57,6 +57,7 @@ class Roster:
         self._users: dict[Series, list[Task]] = {}
         self._stopped = False
         self._jobs = Jobs("stream-attach", 1)
+        Review(self._jobs.beside("stream-review", 1), timing, self._carried, self._anew)
 
     def feeds(self) -> list[Feed]:
         """Every feed."""
@@ -113,6 +114,23 @@ class Roster:
             if found is feed:
                 del self._feeds[key]
                 self._venues[key[0]].drop(feed)
+
+    def _carried(self) -> list[tuple[Venue, list[Feed]]]:
+        with self._lock:
+            return [
+                (venue, [feed for key, feed in self._feeds.items() if key[0] == venue.name])
+                for venue in self._venues.values()
+            ]
+
+    def _anew(self, venue: Venue, feeds: list[Feed]) -> None:
+        """Begin all tasks of these feeds again, once nothing comes of them any more."""
+        with self._lock:
+            every = [self._users.get(series, []) for feed in feeds for series in feed.series]
+            tasks = list(dict.fromkeys(task for users in every for task in users))
+            for task in tasks:
+                self.detach(task)
+        for task in tasks:
+            venue.jobs.submit(partial(self._prepare, venue, task), self._timing.acknowledge)
 
     def reload(self, config: Config, moved: set[str]) -> None:
         """Use another configuration; exchanges whose settings have moved are connected anew."""
@@ -230,7 +248,9 @@ class Roster:
         key = (venue.name, instrument.name, output.channel, output.span)
         if key not in self._feeds:
             subscription = task.subscription(output, instrument, self._depth(task))
-            self._feeds[key] = self._make(venue, subscription, output.series)
+            self._feeds[key] = make_feed(
+                venue, subscription, output.series, self._recorder.journal, self._timing.settle
+            )
         return self._feeds[key]
 
     def _depth(self, task: Task) -> int:
@@ -243,24 +263,6 @@ class Roster:
         if any(Channel.BOOK_DELTAS in (*job.channels, *task.channels) for job in jobs):
             return 0
         return max((job.depth for job in jobs), default=task.job.depth)
-
-    def _make(self, venue: Venue, subscription: Subscription, series: Series) -> Feed:
-        journal, healer = self._recorder.journal, venue.healer
-        match subscription.channel:
-            case Channel.TRADES:
-                return TradeFeed(
-                    subscription,
-                    journal,
-                    healer.trades,
-                    contiguous=_contiguous(venue.exchange),
-                    healable=healer.has_trades,
-                    settle=self._timing.settle,
-                )
-            case Channel.OHLC:
-                gapless = venue.live.live_gapless
-                return CandleFeed(subscription, journal, healer.candles, series, gapless=gapless)
-            case _:
-                return BookFeed(subscription, journal)
 
     def _begin(self, feed: Feed, task: Task, output: Output, left: Left) -> None:
         """Let a feed write a series."""
@@ -287,7 +289,3 @@ class Roster:
         if isinstance(feed, CandleFeed) or (isinstance(feed, TradeFeed) and feed.healable):
             for hole in holes:
                 feed.fill(replace(hole, series=(series,)))
-
-
-def _contiguous(exchange: Exchange) -> bool:
-    return isinstance(exchange, TradesHistory) and exchange.contiguous

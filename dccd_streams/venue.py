@@ -196,6 +196,10 @@ class Venue:
         """The exchange's market of a symbol; ExchangeError if there is none or no answer."""
         return self._markets.find(symbol)
 
+    def renew_markets(self, seconds: float) -> None:
+        """Look at the exchange's list of markets again, which may be so old."""
+        self._markets.renew(seconds)
+
     def _open_rest(self) -> RestClient:
         exchange, settings = self.exchange, self._settings
         url = settings.rest_url or exchange.rest_url
