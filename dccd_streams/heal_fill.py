@@ -41,6 +41,7 @@ class Fill(ABC):
     def run(self) -> None:
         """One attempt."""
         try:
+            self.check_wanted()
             if self.attempt():
                 begin, cause = iso(self.hole.start), self.hole.cause
                 log.info("%s: filled from %s on (%s)", self.name, begin, cause)
@@ -91,6 +92,15 @@ class Fill(ABC):
         """What is before this is done with: who gets on has not tried in vain."""
         self.start, self.tries = start, 0
 
+    def check_wanted(self) -> None:
+        """Cancelled once nobody writes any more what is to be filled."""
+        if not self.wanted():
+            raise Cancelled(f"{self.name}: nobody writes it any more")
+
+    @abstractmethod
+    def wanted(self) -> bool:
+        """Whether somebody lacks it still."""
+
     @abstractmethod
     def attempt(self) -> bool:
         """Fetch from `start` on, and move it; whether all is there."""
@@ -107,6 +117,10 @@ class FillTrades(Fill):
         super().__init__(healer, hole, feed.name)
         self._feed = feed
         self._ends: list[Walked] = []
+
+    def wanted(self) -> bool:
+        with self._feed.lock:
+            return bool(self._feed.written.lacking(self.hole))
 
     def _give_up_old(self) -> None:
         """What is out of the exchange's reach is lost."""
@@ -129,6 +143,7 @@ class FillTrades(Fill):
         begin = self.start
         try:
             for walked in self.healer.walk(self._feed, self.hole, begin):
+                self.check_wanted()
                 self._give_up_before(walked.served)
                 self._settle(walked.until)
                 if walked.quiet is not None:
@@ -177,6 +192,9 @@ class FillCandles(Fill):
         super().__init__(healer, hole, feed.name)
         self._feed = feed
 
+    def wanted(self) -> bool:
+        return bool(self._feed.series)
+
     def attempt(self) -> bool:
         exchange, subscription = self.healer.exchange, self._feed.subscription
         end = self.hole.end
@@ -187,6 +205,7 @@ class FillCandles(Fill):
         size = exchange.limits.page * series.span * SECOND
         while self.start < end:
             self.healer.check_room()
+            self.check_wanted()
             window = Window(self.start, min(end, self.start + size))
             page = fetch_page(self.healer.ask, exchange, subscription.instrument, series, window)
             now = time.time_ns() // 1_000

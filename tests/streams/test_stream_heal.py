@@ -353,3 +353,41 @@ def test_the_trade_at_the_end_of_a_hole_is_not_of_it(tmp_path: Path) -> None:
     made.run()
     assert made.store.load(SERIES)["trade_id"].to_list() == [f"id-{n}" for n in range(5)]
     made.journal.close()
+
+
+def test_what_nobody_writes_any_more_is_not_fetched(tmp_path: Path) -> None:
+    """A task that is stopped, or stopped and started, in the middle of a long hole."""
+    exchange = Fake()
+    exchange.trades_page = 3
+    with lab(tmp_path, "trades", markets=(BTC,), exchange=exchange) as found:
+        found.wait_live()
+        found.server.trade(BTC, 9)
+        found.wait_trades()
+        ask = found.server._ask
+
+        def slowly(path: str, query: dict[str, str]) -> Any:
+            time.sleep(0.005)
+            rows = ask(path, query)
+            return rows[:3] if path == "/trades" else rows
+
+        found.server._ask = slowly  # type: ignore[method-assign]
+        found.server.cut()
+        wait(lambda: not found.server.open)
+        found.server.trade(BTC, 9_000)
+        wait(lambda: found.server.subscribed(f"trades:{BTC}"))
+        count = len(found.server.asked)
+        wait(lambda: found.server.trade(BTC) or len(found.server.asked) > count + 9)
+        [key] = found.manager.running_keys()
+        assert found.manager.stop_one(key)
+        time.sleep(0.3)
+        count = len(found.server.asked)
+        time.sleep(0.5)
+        assert len(found.server.asked) == count
+        found.server._ask = ask  # type: ignore[method-assign]
+        exchange.trades_page = 100
+        job = found.manager.config.stream_jobs[0]
+        found.manager.start_one(job, "BTC/USD", ["trades"])
+        found.wait_live()
+        found.server.trade(BTC)
+        found.wait_trades()
+        found.assert_trades()
