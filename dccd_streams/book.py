@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, MutableMapping
 from heapq import nsmallest
 from itertools import islice
+from math import inf
 from operator import eq
 
 from sortedcontainers import SortedDict
@@ -12,6 +13,9 @@ from dccd_core.exchanges.trades import Book, Levels
 
 MOST_WAITING = 20_000
 """Changes that may wait for a first book; at ten a second they are half an hour's."""
+FETCHED = 1_000
+"""How many levels a side of a book are fetched at least. What is behind the last of them is known
+only where it has changed since: a book that has fewer is whole."""
 
 Checksum = Callable[[Levels, Levels], int]
 _Side = MutableMapping[float, float]
@@ -38,6 +42,7 @@ class OrderBook:
         self._from_rest = from_rest
         self._fresh = False  # as it came from REST: a change may begin before its number
         self._checksum, self._depth = checksum, checksum_depth
+        self._edges = (-inf, inf)  # the prices up to which the book is known
         self._bids: _Side = SortedDict() if checksum else {}
         self._asks: _Side = SortedDict() if checksum else {}
         self._waiting: list[BookChange] = []
@@ -71,6 +76,7 @@ class OrderBook:
             return None
         self._waiting = []
         self._replace(book.bids, book.asks, book.sequence)
+        self._edges = (_edge(book.bids, -inf), _edge(book.asks, inf))
         self._fresh = True
         time = book.time or (later[0].time if later else None)
         whole = BookChange(True, book.bids, book.asks, received, time=time, last=book.sequence)
@@ -95,6 +101,16 @@ class OrderBook:
         """Bids and asks, best first; `depth` of them a side, 0 for all."""
         bids, asks = _best(self._bids, depth), _best(self._asks, depth)
         return [(-price, amount) for price, amount in bids], asks
+
+    def best(self, depth: int) -> tuple[Levels, Levels]:
+        """As `levels`, none of which is missing: Broken where the market has left what was
+        fetched."""
+        bids, asks = self.levels(depth)
+        low = bids[-1][0] if bids and len(bids) >= depth else -inf
+        high = asks[-1][0] if asks and len(asks) >= depth else inf
+        if depth and (low < self._edges[0] or high > self._edges[1]):
+            raise self._break("the market has left the levels that were fetched")
+        return bids, asks
 
     def agrees(self, other: Book) -> bool:
         """Whether the best levels of another book are those of this one, as many as both have."""
@@ -142,6 +158,7 @@ class OrderBook:
         self._bids.update((-price, amount) for price, amount in bids if amount)
         self._asks.update((price, amount) for price, amount in asks if amount)
         self.number, self.valid, self._fresh = number, True, False
+        self._edges = (-inf, inf)
 
     def _check(self, change: BookChange) -> None:
         if change.keep is not None:
@@ -156,6 +173,11 @@ class OrderBook:
     def _break(self, why: str) -> Broken:
         self.invalidate()
         return Broken(why)
+
+
+def _edge(side: Levels, end: float) -> float:
+    """Up to which price a side is known that was fetched; `end` if that is all of it."""
+    return side[-1][0] if len(side) >= FETCHED else end
 
 
 def _is_later(change: BookChange, number: int | None) -> bool:

@@ -87,8 +87,7 @@ class BookFeed(Feed):
         self._mark(self._coverage.extend())
         return self._coverage.until
 
-    def on_live(self, link: "Link") -> None:
-        pass
+    def on_live(self, link: "Link") -> None: ...
 
     def on_gone(self, link: "Link", cause: str) -> None:
         if link is self._active:
@@ -148,7 +147,7 @@ class BookFeed(Feed):
         if self._active is not None and book.valid and self._may_follow(link):
             self._active, self._whole_due = link, 0
         active = link is self._active
-        row = book.levels(self._depth) if active and self._is_due(moment) else None
+        row = self._due_levels(book, moment) if active else None
         applied = book.apply(change)
         if not applied:
             return
@@ -214,8 +213,9 @@ class BookFeed(Feed):
             self._journal.append_books(self.rows, [BookRow(end, self._received, [], [], False)])
         return end
 
-    def _is_due(self, moment: int) -> bool:
-        return self._due is not None and moment > self._due
+    def _due_levels(self, book: OrderBook, moment: int) -> tuple[Levels, Levels] | None:
+        due = self._due is not None and moment > self._due
+        return book.best(self._depth if self.rows else 0) if due else None
 
     def _write_rows(self, bids: Levels, asks: Levels, before: int) -> None:
         """Write the rows that are due before a time, at which these levels have changed.

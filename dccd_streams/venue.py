@@ -19,6 +19,7 @@ from dccd_core.limits import Limiter
 from dccd_core.models import DAY, Symbol
 from dccd_core.rest import RestClient, Retries
 from dccd_core.store.datastore import DataStore
+from dccd_streams.book import FETCHED
 from dccd_streams.connection import Connection
 from dccd_streams.feed import Feed
 from dccd_streams.heal import FILLS, Healer
@@ -180,7 +181,8 @@ class Venue:
             received = time.time_ns() // 1_000
             connection.post(lambda: connection.begin_book(link, book, received))
 
-        self._quiet.ask_book(link, link.feed.subscription.depth, tell)
+        wanted = link.feed.subscription.depth  # 0 is all
+        self._quiet.ask_book(link, max(wanted, FETCHED) if wanted else 0, tell)
 
     def probe(self, connection: Connection, link: Link) -> bool:
         """Ask whether the market of a silent link is just quiet."""

@@ -14,7 +14,7 @@ from dccd_core.models import SECOND, Channel, Series, Symbol, Window
 from dccd_core.store.books import replay
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.journal import JournalWriter
-from dccd_streams.book import MOST_WAITING, Broken, OrderBook
+from dccd_streams.book import FETCHED, MOST_WAITING, Broken, OrderBook
 from dccd_streams.book_feed import BookFeed
 from dccd_streams.candle_builder import CandleBuilder
 from dccd_streams.coverage import Coverage
@@ -149,6 +149,34 @@ def test_changes_do_not_wait_for_ever() -> None:
     with pytest.raises(Broken, match="no first book"):
         book.apply(one)
     assert book._waiting == []
+
+
+def fetched(levels: int) -> OrderBook:
+    """A book of which so many levels a side came by REST, with prices of whole numbers."""
+    book = OrderBook(from_rest=True)
+    bids = [(-1.0 - n, 1.0) for n in range(levels)]
+    book.start(Book(bids, [(-price, amount) for price, amount in bids], 5, None), 1)
+    return book
+
+
+def test_best_levels_that_were_not_fetched_are_not_known() -> None:
+    book = fetched(FETCHED)
+    gone = [(-1.0 - n, 0.0) for n in range(FETCHED - 20)]
+    book.apply(change(gone, [], numbers=(6, 6)))
+    assert len(book.best(20)[0]) == 20
+    book.apply(change([(-1_002.0, 9.0)], [], numbers=(7, 7)))
+    assert len(book.best(20)[0]) == 20
+    book.apply(change([(-1_000.0, 0.0)], [], numbers=(8, 8)))
+    with pytest.raises(Broken, match="left the levels"):
+        book.best(20)  # what is between -1,000 and -1,002 nobody has told
+    assert not book.valid
+
+
+def test_a_book_that_has_fewer_levels_than_were_asked_for_is_whole() -> None:
+    book = fetched(FETCHED - 1)
+    assert len(book.best(2_000)[0]) == FETCHED - 1
+    book.apply(change([(-1.0, 0.0), (-5_000.0, 9.0)], [], numbers=(6, 6)))
+    assert book.best(2_000)[0][-1] == (-5_000.0, 9.0)
 
 
 # --- candles, coverage, jobs, pacing ------------------------------------------------------------

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_exchange import LIMITS, Fake, NoHistory
+from fake_exchange import LIMITS, Fake, FakeSession, NoHistory
+from fake_server import Market
 from stream_lab import PATIENT, Lab, lab, wait
 
 from dccd_core.config import Config
+from dccd_core.exchanges.live import Frame, Inbox, Session
 from dccd_core.exchanges.trades import Book
 from dccd_core.models import Channel, Series, Symbol
 from dccd_core.store.books import rebuild, replay
@@ -20,6 +22,7 @@ from dccd_core.store.datastore import DataStore
 from dccd_core.store.gaps import GapKind
 from dccd_core.store.journal import JournalWriter
 from dccd_core.store.schemas import BookRow
+from dccd_streams import book, venue
 
 BTC, ETH = "BTC-USD", "ETH-USD"
 
@@ -435,6 +438,21 @@ def from_rest() -> Fake:
     return exchange
 
 
+class Shallow(Fake):
+    """Books come from REST only, and have 60 levels at most."""
+
+    book_from_rest, checksum_depth, depths = True, 0, (10, 20, 60)
+
+    def session(self) -> Session:
+        return ShallowSession()
+
+
+class ShallowSession(FakeSession):
+    def read(self, frame: Frame, inbox: Inbox) -> None:
+        if b'"snapshot": true' not in frame.payload:
+            super().read(frame, inbox)
+
+
 def strip(topic: str, texts: list[str]) -> list[str]:
     """Books from REST have no snapshots and no checksums."""
     said = [json.loads(text) for text in texts]
@@ -543,6 +561,52 @@ def test_a_book_that_begins_from_rest(tmp_path: Path) -> None:
         found.wait_live()
         found.assert_books()
         wait(lambda: kinds(found, f"fake/book/{BTC}"), "no gap is told")
+
+
+def test_a_market_that_leaves_the_levels_that_were_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those behind them were there all the time, and no change tells of them."""
+    for module in (book, venue):
+        monkeypatch.setattr(module, "FETCHED", 60)
+    with lab(tmp_path, "book", markets=(BTC,), exchange=Shallow()) as found:
+        ask, market = found.server._ask, found.server.markets[BTC]
+
+        def shallow(path: str, query: dict[str, str]) -> Any:
+            whole, most = ask(path, query), int(query["depth"] or 0)
+            if path == "/book":
+                whole |= {side: whole[side][:most] for side in ("bids", "asks")}
+            return whole
+
+        monkeypatch.setattr(found.server, "_ask", shallow)
+        for price in range(1, 150):
+            market.bids[98.0 - price / 2], market.asks[102.0 + price / 2] = 1.0, 1.0
+        found.server.cut()
+        wait(lambda: len(found.server.connects) > 1)
+        found.server.edit = strip
+        wait(lambda: found.server.change(BTC) or found.status()["state"] == "live")
+        end = time.monotonic() + 4.5
+        while time.monotonic() < end:
+            with found.server.lock:
+                found.server._send(f"book:{BTC}", [without_best(market)])
+            time.sleep(0.1)
+        found.assert_books(least=2)
+        wait(lambda: found.server.change(BTC) or found.status()["gaps"] > 0, "nothing was left")
+
+
+def without_best(market: Market) -> dict[str, Any]:
+    """The best levels go."""
+    message = market.change()
+    sides: list[tuple[str, dict[float, float], int]] = [
+        ("bids", market.bids, -1),
+        ("asks", market.asks, 1),
+    ]
+    for name, levels, sign in sides:
+        for price in sorted(levels, reverse=sign < 0)[:3]:
+            del levels[price]
+            message[name].append((price, 0.0))
+    market.states[-1] = (message["time"], *market.levels())
+    return message
 
 
 def test_changes_rebuild_the_book_at_any_moment(tmp_path: Path) -> None:
