@@ -39,8 +39,8 @@ was sent, so that a row may lack what happened since the message before it."""
 UNDATED = {"bitfinex"}
 """Whose books have no time: rows are of the time of receipt, which is not the sandbox's."""
 SPEED = 10
-AHEAD = 60_000
-"""Milliseconds of the market's time, within which a request arrives on a slow machine."""
+ARRIVES = 10_000
+"""Milliseconds within which a request arrives on a slow machine."""
 LONG = 60.0
 """Seconds that all exchanges at once may take, on a slow machine."""
 SHORT = 10.0
@@ -358,12 +358,16 @@ class Whole:
         while self.box.now() < until:
             time.sleep(0.05)
 
+    def freeze(self) -> None:
+        """Let the market stand still: ahead of where it will be when this arrives, for set back it
+        would begin anew what it has told of already."""
+        ahead = int(ARRIVES * self.box.settings.speed)
+        self.box.set_clock(self.box.now() + ahead, frozen=True)
+
     def finish(self) -> None:
         """Stop the market, and wait until all that can be healed is."""
         self.box.set_stream_faults()
-        # ahead of where it will be when this arrives: set back, the market would begin anew what
-        # it has told of already
-        self.box.set_clock(self.box.now() + AHEAD, frozen=True)
+        self.freeze()
         self.box.advance(1)
         self.end = self.box.now() * 1_000
         for _ in range(int(LONG / SHORT)):
@@ -375,7 +379,7 @@ class Whole:
             # where a market stands still, a REST that lags never shows its newest: let it go on
             self.box.set_clock(self.box.now())
             self.run(1)
-            self.box.set_clock(self.box.now(), frozen=True)
+            self.freeze()
         holes = self.open_holes()
         assert holes == [], holes
         assert self.manager.stop(30)
@@ -420,7 +424,7 @@ def recording(
     try:
         yield Whole(box, manager, places)
     finally:
-        assert manager.stop(10)
+        assert manager.stop(30)
 
 
 def _path(exchange: Exchange) -> str:
