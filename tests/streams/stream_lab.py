@@ -30,7 +30,10 @@ FAST = Timing(
     mark=0.1,
     status=0.05,
 )
-PATIENT = 15.0
+PATIENT = 60.0
+"""Seconds that something may take on a slow machine."""
+STEADY = {"quiet_least": 60.0, "quiet_most": 60.0, "acknowledge": 60.0}
+"""Timing of a service that takes no pause for silence, where a busy machine may make one."""
 
 
 def wait(
@@ -153,4 +156,4 @@ def lab(
                 wait(lambda: server.open, "nobody connected")
             yield found
         finally:
-            assert manager.stop(10)
+            assert manager.stop(30)

@@ -5,18 +5,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_exchange import LIMITS, Fake, FakeSession, NoHistory
 from fake_server import Market
-from stream_lab import PATIENT, Lab, lab, wait
+from stream_lab import PATIENT, STEADY, Lab, lab, wait
 
 from dccd_core.config import Config
 from dccd_core.exchanges.live import Frame, Inbox, Session
 from dccd_core.exchanges.trades import Book
-from dccd_core.models import Channel, Series, Symbol
+from dccd_core.models import Channel, Series, Symbol, Window
 from dccd_core.store.books import rebuild, replay
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.gaps import GapKind
@@ -83,20 +85,22 @@ def lost(found: Lab, key: str) -> str:
 
 
 def test_trades_arrive_complete(tmp_path: Path) -> None:
-    with lab(tmp_path, "trades") as found:
+    day = datetime.now(UTC).date()
+    with lab(tmp_path, "trades", **STEADY) as found:
         found.wait_live()
         trade_for(found, 30)
         for name in (BTC, ETH):
             found.wait_trades(name)
             found.assert_trades(name)
         assert found.status()["gaps"] == 0
-        assert found.status()["rows_today"] == len(found.rows("trades"))
+        if datetime.now(UTC).date() == day:
+            assert found.status()["rows_today"] == len(found.rows("trades"))
         assert found.server.open == 1, "one connection carries both"
 
 
 @pytest.mark.parametrize("how", ["cut", "close"])
 def test_trades_of_a_disconnect_are_fetched(tmp_path: Path, how: str) -> None:
-    with lab(tmp_path, "trades") as found:
+    with lab(tmp_path, "trades", **STEADY) as found:
         found.wait_live()
         trade_for(found, 5)
         getattr(found.server, how)()
@@ -200,7 +204,8 @@ def test_a_stall_is_noticed_though_heartbeats_arrive(tmp_path: Path) -> None:
         found.server.mute = {f"trades:{BTC}", f"trades:{ETH}"}
         trade_for(found, 3)
         wait(lambda: found.status()["state"] == "silent", "the silence was not noticed")
-        wait(lambda: len(found.server.connects) > 1, "nobody connected again")
+        # where trades go on: one market may have been subscribed anew before the other is silent
+        wait(lambda: trade_for(found, 1) or len(found.server.connects) > 1, "no new connection")
         found.server.mute = set()
         wait(lambda: trade_for(found, 3) or found.status()["state"] == "live")
         for name in (BTC, ETH):
@@ -209,7 +214,7 @@ def test_a_stall_is_noticed_though_heartbeats_arrive(tmp_path: Path) -> None:
 
 
 def test_one_silent_market_is_subscribed_anew_and_the_others_go_on(tmp_path: Path) -> None:
-    with lab(tmp_path, "trades") as found:
+    with lab(tmp_path, "trades", settle=1.0) as found:
         found.wait_live()
         trade_for(found, 20)
         found.server.mute = {f"trades:{BTC}"}
@@ -229,7 +234,7 @@ def test_one_silent_market_is_subscribed_anew_and_the_others_go_on(tmp_path: Pat
 
 
 def test_a_quiet_market_is_no_alarm(tmp_path: Path) -> None:
-    with lab(tmp_path, "trades", quiet_least=0.1) as found:
+    with lab(tmp_path, "trades", quiet_least=0.1, settle=5.0) as found:
         found.wait_live()
         trade_for(found, 5)
         asked = len(found.server.asked)
@@ -300,13 +305,11 @@ def config_with(found: Lab, *channels: str) -> Config:
 
 def test_a_server_that_always_closes_is_not_stormed(tmp_path: Path) -> None:
     with lab(tmp_path, "trades", backoff_first=0.1, backoff_most=1.0) as found:
-        end = time.monotonic() + 2
-        while time.monotonic() < end:
-            found.server.close()
-            time.sleep(0.005)
         made = found.server.connects
-        assert 2 <= len(made) <= 12
-        assert made[-1] - made[-2] > made[1] - made[0], "the wait does not grow"
+        wait(lambda: found.server.close() or len(made) > 4, "it does not come again")
+        # half of the doubled wait at least, whatever a slow machine adds to it
+        for (before, after), least in zip(pairwise(made[:5]), (0.1, 0.2, 0.4, 0.5), strict=True):
+            assert after - before >= least
 
 
 def test_a_refused_handshake_is_tried_again_later(tmp_path: Path) -> None:
@@ -347,13 +350,17 @@ def test_what_an_ended_subscription_still_sends_begins_no_new_one(tmp_path: Path
             trade_for(found, 1, 1)
             assert time.monotonic() < end
         trade_for(found, 50, 1)
-        time.sleep(0.5)
-        stored = set(found.rows("trades")["trade_id"].cast(int))
-        covered = found.store.covered(f"unnumbered/trades/{BTC}")
         trades = [(number, moment) for number, moment, *_ in server.markets[BTC].trades]
+        covered = list[Window]()
+
+        def told_to_the_end() -> bool:
+            covered[:] = found.store.covered(f"unnumbered/trades/{BTC}")
+            return max((w.end for w in covered), default=0) >= trades[-1][1]
+
+        wait(told_to_the_end, "the ledger does not go on")
+        stored = set(found.rows("trades")["trade_id"].cast(int))
         missing = {number for number, _ in trades} - stored
         told = {n for n, moment in trades if any(w.start <= moment < w.end for w in covered)}
-        assert trades[-1][1] - max(w.end for w in covered) < 1_000_000
         assert missing & told == set()
 
 
@@ -367,7 +374,8 @@ def test_a_planned_change_of_connections_loses_and_doubles_nothing(
         exchange.live_limits = type(limits)(  # type: ignore[misc]
             limits.streams, limits.messages, limits.seconds, limits.connects, 1, lifetime=1.5
         )
-    with lab(tmp_path, "trades", "book", exchange=exchange, settle=0.05) as found:
+    # what the old connection has read late must have come when it ends
+    with lab(tmp_path, "trades", "book", exchange=exchange, settle=0.5, **STEADY) as found:
         found.wait_live()
         trade_for(found, 3)
         if why == "goodbye":
@@ -474,7 +482,7 @@ def wrong_sum(texts: list[str]) -> list[str]:
 def test_a_broken_book_is_never_stored_and_begins_anew(
     tmp_path: Path, fault: Callable[[list[str]], list[str]], cause: str
 ) -> None:
-    with lab(tmp_path, "book", "book_deltas", acknowledge=5.0) as found:
+    with lab(tmp_path, "book", "book_deltas", **STEADY) as found:
         found.wait_live()
         change_for(found, 1.2)
         found.server.edit = once("book", fault)
@@ -498,7 +506,7 @@ def test_a_book_that_a_kill_left_is_known_no_longer_than_its_last_row(tmp_path: 
     journal = JournalWriter(store.journal)
     journal.append_books(series, [BookRow(last, last, [(1.0, 1.0)], [(2.0, 1.0)], True)])
     journal.close()
-    with lab(tmp_path, "book", markets=(BTC,)) as found:
+    with lab(tmp_path, "book", markets=(BTC,), **STEADY) as found:
         found.wait_live()
         for _ in range(2):  # a service that stops says so itself
             change_for(found, 1.2)
@@ -539,7 +547,7 @@ def test_a_book_whose_beginning_did_not_come_is_asked_for_again(tmp_path: Path, 
 
 
 def test_a_duplicated_change_does_no_harm(tmp_path: Path) -> None:
-    with lab(tmp_path, "book") as found:
+    with lab(tmp_path, "book", **STEADY) as found:
         found.wait_live()
         found.server.edit = lambda _, texts: [texts[0], *texts]
         change_for(found, 1.5)
@@ -611,8 +619,7 @@ def without_best(market: Market) -> dict[str, Any]:
 
 def test_changes_rebuild_the_book_at_any_moment(tmp_path: Path) -> None:
     # on a busy machine it must not be subscribed anew: what is in one whole book is not seen
-    patient = {"quiet_least": 60.0, "quiet_most": 60.0, "acknowledge": 60.0}
-    with lab(tmp_path, "book_deltas", markets=(BTC,), **patient) as found:
+    with lab(tmp_path, "book_deltas", markets=(BTC,), **STEADY) as found:
         found.wait_live()
         change_for(found, 0.5)
         market = found.server.markets[BTC]

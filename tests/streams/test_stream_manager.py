@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from fake_exchange import Fake, registered
 from fake_server import FakeServer
-from stream_lab import FAST, config_of, lab, wait
+from stream_lab import FAST, STEADY, config_of, lab, wait
 
 from dccd_core.config_sections import StreamJob
 from dccd_core.exchanges.live import Frame
@@ -124,7 +125,7 @@ def test_two_tasks_that_name_one_series_write_it_once(tmp_path: Path) -> None:
 def test_trades_that_are_started_again_beside_their_candles_lack_nothing(tmp_path: Path) -> None:
     fake = Fake()
     fake.live_spans = frozenset()  # candles are built from the trades
-    with lab(tmp_path, "trades", markets=(BTC,), exchange=fake) as found:
+    with lab(tmp_path, "trades", markets=(BTC,), exchange=fake, **STEADY) as found:
         found.wait_live()
         candles = job(channels=["ohlc"], time_step=1)
         beside = found.manager.start_one(candles, "BTC/USD", candles.channels)
@@ -202,13 +203,14 @@ def test_status_has_a_dict_for_each_task(tmp_path: Path) -> None:
 def test_health_records_each_series(tmp_path: Path) -> None:
     health = HealthMonitor(tmp_path)
     with registered(Fake()), FakeServer(BTC) as server:
-        manager = StreamManager(config_of(server, tmp_path, "trades"), health, timing=FAST)
+        timing = replace(FAST, fold=0.2)  # again, if no market was there the first time
+        manager = StreamManager(config_of(server, tmp_path, "trades"), health, timing=timing)
         manager.start()
         try:
             wait(lambda: "fake/trades/BTC-USD" in health.get_metrics(), "no record")
             assert health.get_metrics()["fake/trades/BTC-USD"].consecutive_errors == 0
         finally:
-            assert manager.stop(10)
+            assert manager.stop(30)
 
 
 def test_a_second_one_on_the_same_path_is_refused(tmp_path: Path) -> None:
@@ -243,7 +245,7 @@ def test_reload_touches_only_what_changed(tmp_path: Path) -> None:
 
 
 def test_changes_that_are_added_beside_a_book_are_of_the_whole_one(tmp_path: Path) -> None:
-    with lab(tmp_path, "trades", "book", markets=(BTC,)) as found:
+    with lab(tmp_path, "trades", "book", markets=(BTC,), **STEADY) as found:
         found.wait_live()
         found.server.trade(BTC, 4)
         [both] = found.manager.config.stream_jobs
@@ -398,7 +400,7 @@ def test_who_waits_for_a_name_server_has_nothing_to_lose(
         monkeypatch.setattr(socket, "getaddrinfo", resolve)
         found.server.cut()
         assert waits.wait(60)
-        assert found.manager.stop(1), "all that came is on disk"
+        assert found.manager.stop(5), "all that came is on disk"
         assert [name for name in ours() if name.startswith("stream-fake")] == ["stream-fake-1"]
         go_on.set()
         wait(lambda: not ours(), lambda: str(ours()))

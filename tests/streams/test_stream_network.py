@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fake_exchange import Fake, registered
 from fake_server import FakeServer
-from stream_lab import FAST, Lab, config_of, wait
+from stream_lab import FAST, STEADY, Lab, config_of, wait
 from tcp_proxy import TcpProxy
 from test_stream_faults import kinds, trade_for
 
@@ -32,7 +32,7 @@ class Net(Lab):
         """What /health says."""
         url = f"http://127.0.0.1:{self.web.port}/health"
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -65,7 +65,7 @@ def net(folder: Path, **timing: float) -> Iterator[Net]:
             yield found
         finally:
             found.web.close()
-            assert manager.stop(10)
+            assert manager.stop(30)
 
 
 @pytest.mark.parametrize("what", ["only heartbeats", "nothing"])
@@ -89,7 +89,7 @@ def test_a_stall_is_noticed_told_and_ended_by_a_new_connection(tmp_path: Path, w
 
 
 def test_cuts_lose_nothing(tmp_path: Path) -> None:
-    with net(tmp_path) as found:
+    with net(tmp_path, **STEADY) as found:
         for number in range(3):
             trade_for(found, 3)
             found.proxy.cut()
@@ -102,7 +102,7 @@ def test_cuts_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_delay_is_no_fault(tmp_path: Path) -> None:
-    with net(tmp_path, quiet_least=30.0, quiet_most=60.0, acknowledge=30.0) as found:
+    with net(tmp_path, **STEADY) as found:
         found.proxy.delay = 0.05
         trade_for(found, 5)
         found.proxy.delay = 0.0
