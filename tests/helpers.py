@@ -1,8 +1,10 @@
 """What many tests need: candles by the number, and a collector against a sandbox."""
 
 import fcntl
+import random
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -108,6 +110,15 @@ def page_questions(box: Sandbox) -> list[dict[str, str]]:
     asked = [urlsplit(seen["target"]) for seen in box.stats(last=1_000)["last"]]
     found = [dict(parse_qsl(url.query)) for url in asked if url.path == KLINES]
     return [one for one in found if one.get("startTime", "0") != "0"]
+
+
+def free_port() -> int:
+    """A port for later: none of those that the system gives to who asks for any, of whom there are
+    many while tests run beside each other."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 # --- what readers see --------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers import free_port
 
 needs_rclone = pytest.mark.skipif(
     shutil.which("rclone") is None, reason="rclone is not installed: apt install rclone"
@@ -22,9 +23,7 @@ class WebDav:
     def __init__(self, folder: Path, *flags: str) -> None:
         self.folder, self._flags = folder, flags
         folder.mkdir(exist_ok=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -38,7 +37,7 @@ class WebDav:
              "--dir-cache-time=1ms", *self._flags],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        for _ in range(300):
+        for _ in range(1_200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return

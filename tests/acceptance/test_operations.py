@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from helpers import free_port
 from remotes import WebDav, rclone_config, tree, web_dav
 from slack import SECRET, Slack
 
@@ -54,9 +54,7 @@ class Collector:
         self.folder, self.slack = folder, slack
         self.data, self.disk = folder / "data", folder / "disk"
         self.disk.mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         start = (datetime.now(UTC) - timedelta(hours=2)).strftime("%Y-%m-%d %H:%M")
         (folder / "config.yml").write_text(
             CONFIG.format(

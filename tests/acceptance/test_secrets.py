@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import socketserver
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 import pytest
 from graphql_walk import Walk
+from helpers import free_port
 from remotes import needs_rclone
 from slack import SECRET
 
@@ -149,12 +149,6 @@ def until(condition: Callable[[], object], what: str, patience: float = 180) -> 
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come"
         time.sleep(0.5)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -8,18 +8,14 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from helpers import free_port
 from projects import Project
 
-PATIENCE = 90  # seconds, on a busy machine
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+PATIENCE = 180  # seconds, on a busy machine
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -35,8 +31,9 @@ def children(pid: int) -> dict[int, str]:
     found: dict[int, str] = {}
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in task.read_text().split():
-            command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            found |= {int(child): command} | children(int(child))
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found |= {int(child): command} | children(int(child))
     return found
 
 
@@ -53,7 +50,7 @@ def ask(port: int, query: str) -> dict[str, object]:
         {"Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:  # noqa: S310
             answer: dict[str, object] = json.loads(response.read())["data"]
     except OSError:
         return {}

@@ -18,7 +18,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from stream_lab import wait
+from helpers import free_port
+from stream_lab import PATIENT, wait
 
 from dccd_core import joblog
 from dccd_core.config import child_environment
@@ -92,9 +93,13 @@ def streams(config: Path) -> dict[str, Any]:
     return {one.pair: one for status in found for one in status.streams}
 
 
-def live(config: Path, *pairs: str) -> bool:
+def is_(state: str, config: Path, *pairs: str) -> bool:
     found = streams(config)
-    return all(pair in found and found[pair].state == "live" for pair in pairs)
+    return all(pair in found and found[pair].state == state for pair in pairs)
+
+
+def live(config: Path, *pairs: str) -> bool:
+    return is_("live", config, *pairs)
 
 
 def wait_rows(config: Path, pair: str, more: int = 50) -> None:
@@ -128,7 +133,7 @@ def test_a_signal_ends_it_well_with_everything_on_disk(
         wait(lambda: live(config, "BTC/USDT"), "not live")
         wait_rows(config, "BTC/USDT")
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENT) == 0
     told = streams(config)["BTC/USDT"]
     data = tmp_path / "data"
     [status] = read_statuses(data)
@@ -154,7 +159,8 @@ def test_killed_at_random_moments_it_loses_nothing_that_rest_has(
     for _ in range(kills):
         with service(config) as process:
             wait(lambda: live(config, "BTC/USDT", "ETH/USDT"), "not live")
-            wait_rows(config, "BTC/USDT", 0)  # of now: what precedes the stream is healed
+            for pair in ("BTC/USDT", "ETH/USDT"):  # of now: what precedes the stream is healed
+                wait_rows(config, pair, 0)
             time.sleep(dice.uniform(0.2, 1.5))
             moment = box.now()
             process.kill()
@@ -171,7 +177,7 @@ def test_killed_at_random_moments_it_loses_nothing_that_rest_has(
         while left := holes(data):  # many kills leave much to fetch: as long as it gets less
             wait(lambda few=left: holes(data) < few, f"{left} holes stay")
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENT) == 0
     assert holes(data) == 0
     assert_equals_truth(data, box, BTC, "BTCUSDT")
     assert_equals_truth(data, box, ETH, "ETHUSDT")
@@ -191,7 +197,8 @@ def seconds_missing(rows: pl.DataFrame, box: Sandbox, symbol: str, moment: int) 
 def covered_until(data: Path) -> int:
     """The moment (ms) up to which the ledger of both pairs knows."""
     store = DataStore(data)
-    return min(store.covered(key)[-1].end // 1_000 for key in (BTC, ETH))
+    known = [[0, *(window.end for window in store.covered(key))] for key in (BTC, ETH)]
+    return min(map(max, known)) // 1_000
 
 
 def holes(data: Path) -> int:
@@ -209,7 +216,7 @@ def test_a_second_one_is_refused_and_told_who_runs(tmp_path: Path, box: Sandbox)
         wait(lambda: live(config, "BTC/USDT"), "not live")
         for options in ([], ["--shard", "1/2"]):
             with service(config, *options) as second:
-                assert second.wait(20) == 2
+                assert second.wait(PATIENT) == 2
             assert f"process {first.pid} on " in said(config)
         assert first.poll() is None
 
@@ -219,13 +226,14 @@ def test_shards_cover_each_pair_once(tmp_path: Path, box: Sandbox) -> None:
     config = write_config(tmp_path, box, *pairs)
     with service(config, "--shard", "1/2") as one, service(config, "--shard", "2/2") as two:
         wait(lambda: live(config, *pairs), "not live")
+        wait_rows(config, "BTC/USDT")  # "live" is told before the first of them
         found = read_statuses(tmp_path / "data")
         assert [status.shard for status in found] == ["1/2", "2/2"]
         told = [stream.pair for status in found for stream in status.streams]
         assert sorted(told) == sorted(pairs)
         for process in (one, two):
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(PATIENT) == 0
     assert_equals_truth(tmp_path / "data", box, BTC, "BTCUSDT")
 
 
@@ -248,7 +256,7 @@ def test_a_changed_file_touches_only_what_changed(tmp_path: Path, box: Sandbox) 
         wait_rows(config, "ETH/USDT")
         wait(lambda: "config.yml" in problem(tmp_path / "data"), "the status does not tell of it")
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENT) == 0
     assert_equals_truth(tmp_path / "data", box, ETH, "ETHUSDT")
 
 
@@ -260,7 +268,7 @@ def ask(
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENT) as answer:  # noqa: S310
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -303,6 +311,7 @@ def test_health_is_bad_while_a_market_is_not_there(tmp_path: Path, box: Sandbox)
     config = write_config(tmp_path, box, "BTC/USDT", "NIX/USDT")
     with service(config):
         wait(lambda: live(config, "BTC/USDT"), "not live")
+        wait(lambda: is_("put_aside", config, "NIX/USDT"), "not put aside")
         [status] = read_statuses(tmp_path / "data")
         assert status.health_port is not None
         code, text = ask(status.health_port, "/health")
@@ -315,7 +324,7 @@ def test_a_config_that_cannot_be_used_ends_it_at_once(tmp_path: Path) -> None:
     config = tmp_path / "config.yml"
     config.write_text("settings: {}\n")
     with service(config) as process:
-        assert process.wait(20) == 2
+        assert process.wait(PATIENT) == 2
     assert "data_path" in said(config)
 
 
@@ -337,9 +346,9 @@ def test_alone_it_keeps_a_log(tmp_path: Path, box: Sandbox) -> None:
     with service(config) as process:
         wait(lambda: live(config, "BTC/USDT"), "not live")
         with service(config) as second:
-            assert second.wait(20) == 2
+            assert second.wait(PATIENT) == 2
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENT) == 0
     log = kept(config)
     assert log.count("INFO dccd_streams: started: 1 streams") == 1
     assert log.count(f"the stream service runs already on this data path: process {process.pid}")
@@ -355,7 +364,7 @@ def test_no_log_leaves_it_to_who_starts_it(tmp_path: Path) -> None:
     with service(config, "--no-log") as process:
         wait(lambda: "started: 0 streams" in said(config), "not started")
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENT) == 0
     assert Logs(tmp_path / "data").jobs() == []
 
 
@@ -363,8 +372,8 @@ def test_a_configured_port_that_is_taken_keeps_nothing_from_being_recorded(tmp_p
     config = tmp_path / "config.yml"
     job = "{exchange: binance, pairs: [BTC/USDT], span: 1h}"
     command = [sys.executable, "-m", "dccd_streams", "--config", str(config)]
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         settings = f"settings: {{data_path: ./data, stream_port: {port}}}"
         config.write_text(f"{settings}\nhisto_jobs: [{job}]\n")
         with program(command, config, {}) as process:
@@ -374,14 +383,14 @@ def test_a_configured_port_that_is_taken_keeps_nothing_from_being_recorded(tmp_p
             told = f"stream_port: {port} cannot be used (Address already in use): /health and "
             assert f"{told}/metrics are on port {status.health_port}\n" in said(config)
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(PATIENT) == 0
         with program([*command, "--port", str(port)], config, {}) as process:
-            assert process.wait(20) == 2, "a port that was asked for is that one or none"
+            assert process.wait(PATIENT) == 2, "a port that was asked for is that one or none"
     with program(command, config, {}) as process:
         wait(lambda: f"started: 0 streams, http://127.0.0.1:{port}\n" in said(config), "not there")
         assert ask(port, "/health")[0] == 200
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENT) == 0
 
 
 def test_why_a_config_ends_it_is_in_the_log_of_the_last_good_one(tmp_path: Path) -> None:
@@ -391,7 +400,7 @@ def test_why_a_config_ends_it_is_in_the_log_of_the_last_good_one(tmp_path: Path)
     remember(config)
     config.write_text("settings: {data_path: ./data}\n")
     with service(config) as process:
-        assert process.wait(20) == 2
+        assert process.wait(PATIENT) == 2
     assert "ERROR dccd_streams: " in kept(config)
     assert "nothing to collect" in kept(config)
 
@@ -445,5 +454,5 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, box: Sandbox) -> None:
         wait(lambda: live(config, "BTC/USDT"), "not live")
         wait_rows(config, "BTC/USDT")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENT) == 0
     assert_equals_truth(tmp_path / "data", box, BTC, "BTCUSDT")
