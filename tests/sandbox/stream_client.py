@@ -14,14 +14,14 @@ from dccd_sandbox.clock import epoch_ms
 
 NOW_MS = epoch_ms(NOW)
 PATIENCE = 20.0
-QUIET = 0.2
+QUIET = 0.1
 """Seconds after which nothing more comes from a clock that stands still."""
 
 
 @contextmanager
 def opened(box: Sandbox, path: str) -> Iterator[ClientConnection]:
     """A connection to a path of the sandbox."""
-    with connect(f"{box.ws_url}{path}", compression=None, max_size=None) as ws:
+    with connect(f"{box.ws_url}{path}", compression=None, max_size=None, max_queue=None) as ws:
         yield ws
 
 
@@ -42,7 +42,12 @@ def texts(ws: ClientConnection) -> list[str]:
     try:
         found.append(str(ws.recv(PATIENCE)))
         while True:
-            found.append(str(ws.recv(QUIET)))
+            try:
+                found.append(str(ws.recv(QUIET)))
+            except TimeoutError:
+                # it may just be late on a busy machine: what was sent before a pong is there after
+                ws.ping().wait(PATIENCE)
+                found.append(str(ws.recv(QUIET)))
     except (TimeoutError, ConnectionClosed):
         return found
 

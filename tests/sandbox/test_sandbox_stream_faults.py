@@ -201,9 +201,9 @@ def test_a_dead_connection_says_nothing_at_all(box: Sandbox) -> None:
     box.set_stream_faults(StreamFault("stall", beats=False))
     with opened(box, TRADES) as ws:
         step(box, 10 * MINUTE)
-        for _ in range(200):
-            if box.stats()["streams"]["faults"]["0 stall"]:
-                break
+        end = time.monotonic() + PATIENCE
+        while not box.stats()["streams"]["faults"]["0 stall"]:
+            assert time.monotonic() < end
             time.sleep(0.01)
         ws.send(json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": 7}))
         with pytest.raises(TimeoutError):
@@ -212,11 +212,11 @@ def test_a_dead_connection_says_nothing_at_all(box: Sandbox) -> None:
 
 
 def test_a_stall_can_end(box: Sandbox) -> None:
-    box.set_stream_faults(StreamFault("stall", seconds=0.2))
+    box.set_stream_faults(StreamFault("stall", seconds=1.0))  # all of a step falls into it
     with opened(box, TRADES) as ws:
         step(box, 10 * MINUTE)
         with pytest.raises(TimeoutError):
-            ws.recv(0.3)
+            ws.recv(1.1)
         step(box, 10 * MINUTE)
         assert messages(ws)
 
@@ -224,11 +224,12 @@ def test_a_stall_can_end(box: Sandbox) -> None:
 def test_a_delay_holds_back_what_follows_too(box: Sandbox) -> None:
     box.set_stream_faults(StreamFault("delay", after=1, seconds=0.4))
     with opened(box, TRADES) as ws:
+        began = time.monotonic()
         step(box, 10 * MINUTE)
         ws.recv(PATIENCE)
-        with pytest.raises(TimeoutError):
-            ws.recv(0.1)
-        rest = [one["t"] for one in messages(ws)]
+        rest = [json.loads(ws.recv(PATIENCE))["t"]]
+        assert time.monotonic() - began >= 0.4
+        rest += [one["t"] for one in messages(ws)]
     assert rest == truth(box, 10 * MINUTE)[1:]
 
 
@@ -286,12 +287,11 @@ def test_faults_of_requests_hit_handshakes(box: Sandbox) -> None:
 
 def test_a_slow_handshake_is_done_in_the_end(box: Sandbox) -> None:
     box.set_faults(Rule("slow", path="/binance/ws", seconds=0.4))
-    with socket.create_connection((box.host, box.port), timeout=0.1) as wire:
+    with socket.create_connection((box.host, box.port), timeout=PATIENCE) as wire:
+        began = time.monotonic()
         wire.sendall(handshake(TRADES))
-        with pytest.raises(TimeoutError):
-            wire.recv(1)
-        wire.settimeout(PATIENCE)
         assert wire.recv(65_536).startswith(b"HTTP/1.1 101 ")
+        assert time.monotonic() - began >= 0.4
     with socket.create_connection((box.host, box.port)) as wire:
         wire.sendall(handshake(TRADES))  # and goes away
     step(box, MINUTE)
@@ -383,11 +383,10 @@ def test_pings_are_answered_and_closes_too(box: Sandbox) -> None:
         assert ws.ping().wait(PATIENCE)
         ws.close(1000, "bye")
         assert ws.close_code == 1000
-    for _ in range(100):
-        if not box.stats()["streams"]["exchanges"]["binance"]["open"]:
-            break
+    end = time.monotonic() + PATIENCE
+    while box.stats()["streams"]["exchanges"]["binance"]["open"]:
+        assert time.monotonic() < end
         time.sleep(0.02)
-    assert box.stats()["streams"]["exchanges"]["binance"]["open"] == 0
 
 
 # --- loads -------------------------------------------------------------------------------------
