@@ -635,10 +635,10 @@ def test_a_transfer_in_which_nothing_moves_is_ended(
         f"while true; do n=$((n+1)); printf '{stats}\\n' $n >&2; sleep 0.1; done",
     )
     said: list[str] = []
-    remotes = RemoteStorage(storage(disk), say=said.append, idle=0.6)
+    remotes = RemoteStorage(storage(disk), say=said.append, idle=3.0)
     [told] = failed(remotes, store)
     assert told.error is not None
-    assert "nothing moved for 0.01 minutes, so it was ended" in told.error
+    assert "nothing moved for 0.05 minutes, so it was ended" in told.error
     assert said[1:] == [f"{disk}: 5 B of 9 B, 0 of 0 files"]
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)

@@ -286,7 +286,7 @@ FAILURES: dict[str, tuple[Play, str]] = {
     "short gzip": (answer(gzip.compress(b"x" * 999)[:-9], GZIP), "broken gzip: it ends too early"),
     "wrong gzip": (answer(gzip.compress(b"x")[:-8] + b"12345678", GZIP), "broken gzip: .*check"),
     "gzip and more": (answer(gzip.compress(b"x") + b"more", GZIP), "broken gzip"),
-    "dripping head": (dripping(HTTP + b"X-Long: "), "no complete answer within 1.6 s"),
+    "dripping head": (dripping(HTTP + b"X-Long: "), "no complete answer within 3.5 s"),
     "dripping body": (
         dripping(HTTP + b"Content-Length: 9999\r\n\r\n"),
         "no complete answer within",
@@ -303,7 +303,9 @@ FAILURES: dict[str, tuple[Play, str]] = {
 def test_no_whole_answer_is_unavailable(client: Make, kind: str) -> None:
     play, text = FAILURES[kind]
     with server(play) as there:
-        rest = client(there.url, timeout=(0.1, 0.5))
+        # no time-out where something else is expected: a busy machine is slow
+        short = kind == "silent" or kind.startswith("dripping")
+        rest = client(there.url, **{"timeout": (0.5, 1.0)} if short else {})
         with pytest.raises(Unavailable, match=rf"(?s){text}.* \(after 1 attempt\)$") as caught:
             rest.call(PING, body, retries=ONCE)
         assert rest.requests == 1
@@ -658,8 +660,8 @@ def test_a_dripping_tls_server_and_one_that_never_shakes_hands(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     drip = dripping(HTTP + b"Content-Length: 9999\r\n\r\n")
     with server(drip, tls=certificate) as there:
-        rest = client(there.url, timeout=(0.5, 0.4))
-        with pytest.raises(Unavailable, match=r"no complete answer within 1\.7 s"):
+        rest = client(there.url, timeout=(2.0, 1.0))
+        with pytest.raises(Unavailable, match=r"no complete answer within 5 s"):
             rest.call(PING, body, retries=ONCE)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         rest = client(f"https://127.0.0.1:{listener.getsockname()[1]}", timeout=(0.2, 0.2))
