@@ -14,6 +14,7 @@ import pytest
 import workers
 from helpers import (
     BTC_1H,
+    KLINES,
     NOW,
     assert_sound,
     assert_whole,
@@ -28,7 +29,7 @@ from helpers import (
 from dccd_core.intervals import subtract
 from dccd_core.models import Series, Symbol, Window
 from dccd_core.store.datastore import DataStore
-from dccd_sandbox import Sandbox, Settings
+from dccd_sandbox import Rule, Sandbox, Settings
 
 SERIES = [BTC_1H, replace(BTC_1H, symbol=Symbol("ETH", "USDT")), replace(BTC_1H, span=900)]
 WANTED = window("2024-12-10", "2025-01-12")
@@ -154,11 +155,14 @@ def test_a_writer_killed_while_it_merges_and_folds_leaves_a_state_that_goes_on(
 
 
 def test_a_run_after_kills_asks_for_what_is_missing_only(box: Sandbox, tmp_path: Path) -> None:
+    # some pages never come, so that it is at work however late the kill is
+    box.set_faults(Rule("slow", path=KLINES, rate=0.1, seed=1, seconds=600))
     process = begin(tmp_path, box.binance_url, SERIES[:1], WANTED, 24)
     store = DataStore(tmp_path)
     while not store.existing_periods(BTC_1H):
         time.sleep(0.001)
-    kill_after(process, 0)
+    assert kill_after(process, 0)
+    box.set_faults()
     missing = sum(BTC_1H.count(gap) for gap in store.missing_windows(BTC_1H, WANTED))
     assert 0 < missing < BTC_1H.count(Window(*WANTED))
     outcomes = collect(box.binance_url, tmp_path, BTC_1H, WANTED)
