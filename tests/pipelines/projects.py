@@ -77,7 +77,7 @@ class Project:
         """What `dccd` with these arguments said."""
         with self.start(*arguments) as process:
             try:
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=300)
             finally:
                 process.kill()
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)

@@ -296,7 +296,7 @@ def test_a_signal_ends_a_backfill_and_keeps_what_is_stored(
         while process.poll() is None and (periods(BTC), periods(ETH)) != stored:
             time.sleep(0.1)
         process.send_signal(number)
-        _, err = process.communicate(timeout=20)  # the request alone would take 60
+        _, err = process.communicate(timeout=120)  # the request alone would take 600
     assert process.returncode == 1
     assert "Stopping; what is stored stays." in err
     assert f"{ETH} {window('2025-01-01', '2025-01-11')}: cancelled" in err
@@ -316,7 +316,7 @@ def test_a_signal_ends_a_plan(project: Project, box: Sandbox) -> None:
         while process.poll() is None and not box.stats()["faults"]:
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "Stopping" in err
     assert "cancelled" in out
