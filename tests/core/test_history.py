@@ -130,7 +130,8 @@ def test_promise_3_up_to_the_running_candle_and_on_when_it_is_closed(store: Data
         collect(box.binance_url, store.root, BTC_1H, wanted)
         assert store.last_timestamp(BTC_1H) == now - timedelta(minutes=30)
         assert_whole(store, BTC_1H, truth(box, BTC_1H, wanted))
-        assert len(page_questions(box)) == 1
+        files = {(now + timedelta(hours=hours)).year for hours in (-4, 5)}  # two at New Year
+        assert len(page_questions(box)) in {1, len(files)}
 
 
 # --- when something is wrong -------------------------------------------------------------------
