@@ -39,11 +39,12 @@ was sent, so that a row may lack what happened since the message before it."""
 UNDATED = {"bitfinex"}
 """Whose books have no time: rows are of the time of receipt, which is not the sandbox's."""
 SPEED = 10
-ARRIVES = 10_000
-"""Milliseconds within which a request arrives on a slow machine."""
+AHEAD = 60_000
+"""Milliseconds of the market's time, in which a request arrives as a rule and a candle closes."""
 LONG = 60.0
 """Seconds that all exchanges at once may take, on a slow machine."""
 SHORT = 10.0
+USUAL = Timing()
 QUICK = Timing(
     tick=0.05,
     acknowledge=1.0,
@@ -58,6 +59,13 @@ QUICK = Timing(
     mark=0.2,
     status=0.5,
 )
+PATIENT = replace(
+    QUICK,
+    acknowledge=USUAL.acknowledge,
+    quiet_least=USUAL.quiet_least,
+    quiet_most=USUAL.quiet_most,
+)
+"""Where nothing is silent but a busy machine."""
 
 
 @contextmanager
@@ -270,7 +278,7 @@ class Place:
         """Books made of the stored changes are true; how many were compared."""
         rows = self.store.load(self.series(Channel.BOOK_DELTAS))
         if self.exchange.name in UNDATED:
-            return self._passed(start, end)
+            return self._passed(start)
         compared, before = 0, None
         whole = rows.sort("received")["snapshot"].to_list()
         for number, (_, ladder) in enumerate(replay(self.store, self.series(Channel.BOOK_DELTAS))):
@@ -294,9 +302,9 @@ class Place:
                 before = moment, ladder.book(DEPTH)
         return compared
 
-    def _passed(self, start: int, end: int) -> int:
+    def _passed(self, start: int) -> int:
         """A book whose changes come level by level: it passes through all true states in order."""
-        series, last = self.series(Channel.BOOK_DELTAS), None
+        series, last, end = self.series(Channel.BOOK_DELTAS), None, self.box.now() * 1_000
         received = self.store.load(series)["received"].to_physical()
         since = int(received[max(0, len(received) - 3_000)])
         books = [ladder.book(DEPTH) for _, ladder in replay(self.store, series, since)]
@@ -361,15 +369,15 @@ class Whole:
     def freeze(self) -> None:
         """Let the market stand still: ahead of where it will be when this arrives, for set back it
         would begin anew what it has told of already."""
-        ahead = int(ARRIVES * self.box.settings.speed)
-        self.box.set_clock(self.box.now() + ahead, frozen=True)
+        self.box.set_clock(self.box.now() + AHEAD, frozen=True)
 
     def finish(self) -> None:
         """Stop the market, and wait until all that can be healed is."""
         self.box.set_stream_faults()
+        # before it stands still: it may be set back after all, and is closed up to here even then
+        self.end = self.box.now() * 1_000
         self.freeze()
         self.box.advance(1)
-        self.end = self.box.now() * 1_000
         for _ in range(int(LONG / SHORT)):
             end = time.monotonic() + SHORT
             while self.open_holes() and time.monotonic() < end:

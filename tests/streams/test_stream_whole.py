@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandbox_lab import LONG, STREAMS, Place, Whole, recording, sandbox
+from sandbox_lab import LONG, PATIENT, STREAMS, Place, Whole, recording, sandbox
 from stream_lab import wait
 
 from dccd_core.models import SECOND, Channel
@@ -81,7 +81,7 @@ def clean(
     """Some minutes of all exchanges without a fault."""
     with (
         sandbox(speed=20) as box,
-        recording(box, tmp_path_factory.mktemp("clean"), list(STREAMS)) as whole,
+        recording(box, tmp_path_factory.mktemp("clean"), list(STREAMS), PATIENT) as whole,
     ):
         whole.wait_live()
         whole.run(request.param * 60)
