@@ -56,7 +56,7 @@ def dccd(tmp_path: Path) -> Dccd:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
 
@@ -299,7 +299,7 @@ def test_shells_are_offered_what_there_is(file: Path, shell: str, one: str) -> N
         env=plain_environment(_DCCD_COMPLETE=f"complete_{shell}"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     answers = told.stdout.split("====\n")[:-1]
@@ -325,7 +325,7 @@ def test_a_real_bash_completes(dccd: Dccd, file: Path) -> None:
         env=plain_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert (told.stdout, told.stderr) == ("BTC/USDT\n", "")

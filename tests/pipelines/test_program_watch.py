@@ -148,7 +148,7 @@ def test_the_stream_service_alone_and_what_the_commands_show(project: Project) -
             assert "live" in shown.stdout
         finally:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0
 
 
 def _live(path: Path) -> Callable[[], bool]:

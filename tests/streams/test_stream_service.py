@@ -102,10 +102,15 @@ def live(config: Path, *pairs: str) -> bool:
     return is_("live", config, *pairs)
 
 
-def wait_rows(config: Path, pair: str, more: int = 50) -> None:
-    """Until so many more rows of a pair are told."""
-    before = streams(config)[pair].rows
-    wait(lambda: streams(config)[pair].rows > before + more, said(config))
+def wait_rows(config: Path, *pairs: str, more: int = 50) -> None:
+    """Until so many more rows of each of these pairs are told."""
+    before = streams(config)
+
+    def came() -> bool:
+        now = streams(config)
+        return all(now[pair].rows > before[pair].rows + more for pair in pairs)
+
+    wait(came, lambda: said(config))
 
 
 def assert_equals_truth(data: Path, box: Sandbox, key: str, symbol: str) -> pl.DataFrame:
@@ -159,8 +164,8 @@ def test_killed_at_random_moments_it_loses_nothing_that_rest_has(
     for _ in range(kills):
         with service(config) as process:
             wait(lambda: live(config, "BTC/USDT", "ETH/USDT"), "not live")
-            for pair in ("BTC/USDT", "ETH/USDT"):  # of now: what precedes the stream is healed
-                wait_rows(config, pair, 0)
+            # of now: what precedes the stream is healed
+            wait_rows(config, "BTC/USDT", "ETH/USDT", more=0)
             time.sleep(dice.uniform(0.2, 1.5))
             moment = box.now()
             process.kill()
