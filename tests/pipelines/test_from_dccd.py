@@ -37,7 +37,7 @@ storage:
   remotes: []
   sync_interval: 3600
 histo_jobs:
-  - {{exchange: binance, pairs: [BTC/USDT], span: 86400, format: parquet, max_retries: 1,
+  - {{exchange: binance, pairs: [BTC/USDT], span: 86400, format: parquet, max_retries: 5,
      retry_delay: 0.0}}
 stream_jobs:
   - {{exchange: binance, pairs: [BTC/USDT], channels: [trades, book], time_step: 60}}
