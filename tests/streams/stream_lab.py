@@ -32,7 +32,7 @@ FAST = Timing(
 )
 PATIENT = 60.0
 """Seconds that something may take on a slow machine."""
-STEADY = {"quiet_least": 60.0, "quiet_most": 60.0, "acknowledge": 60.0}
+STEADY: dict[str, Any] = {"quiet_least": 60.0, "quiet_most": 60.0, "acknowledge": 60.0}
 """Timing of a service that takes no pause for silence, where a busy machine may make one."""
 
 
