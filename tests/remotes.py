@@ -55,8 +55,8 @@ class WebDav:
 def web_dav(folder: Path, *flags: str) -> Iterator[WebDav]:
     """A server that runs from the beginning."""
     server = WebDav(folder, *flags)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop()
