@@ -108,9 +108,12 @@ def _fold(store: DataStore, batch: list[Path], folded: Folded) -> None:
     if failed and (gathering.damage or len(failed) == len(gathering.known)):
         return  # a copy without the damage would not tell what is doubtful
     if failed:
-        # the newest segment becomes what is left; until then the others still have it
-        left = b"".join(_left(path.read_bytes(), failed) for path in batch)
-        files.write_bytes(batch.pop(), left)
+        # the newest segment becomes what is left, until then the others still have it: they are cut
+        # first, oldest first, so that no older version of a row comes last after a kill
+        left = [_left(path.read_bytes(), failed) for path in batch]
+        for path, part in zip(batch[:-1], left, strict=False):
+            files.write_bytes(path, part)
+        files.write_bytes(batch.pop(), b"".join(left))
     for path in batch:
         files.remove(path)
 

@@ -373,6 +373,38 @@ def test_a_series_that_cannot_be_stored_keeps_its_rows_and_the_others_go_on(
     assert segments(store.journal) == []
 
 
+def test_a_fold_that_was_killed_while_it_kept_a_series_ends_with_the_newest_version_of_a_row(
+    store: DataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A revised candle was the old one again, for ever."""
+    writer = begin(store)
+    for n, volume in enumerate([1.0, 2.0]):
+        candle = LiveCandle(START, 1, 1, 1, 1, volume, None, n, None, None, START + 1)
+        writer.append_candles(LIVE, [candle])
+        writer.append_trades(BTC, [trade(n)])
+        writer.rotate()
+    merge, remove = DataStore.merge, fold_module.files.remove
+
+    def fail(self: DataStore, series: Series, *rest: Any) -> Any:
+        if series == BTC:
+            raise OSError("no such disk")
+        return merge(self, series, *rest)
+
+    def killed(path: Path) -> None:
+        if path.suffix == ".closed":
+            raise KeyboardInterrupt
+        remove(path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(DataStore, "merge", fail)
+        broken.setattr(fold_module.files, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fold(store)
+    fold(store)
+    assert store.load(LIVE)["volume"].to_list() == [2.0]
+    assert store.load(BTC)["trade_id"].to_list() == ["0", "1"]
+
+
 def test_when_nothing_can_be_stored_the_journal_stays_as_it_is(
     store: DataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
