@@ -103,13 +103,16 @@ class OrderBook:
         return [(-price, amount) for price, amount in bids], asks
 
     def best(self, depth: int) -> tuple[Levels, Levels]:
-        """As `levels`, none of which is missing: Broken where the market has left what was
-        fetched."""
+        """As `levels`, but none that may lack one before it: Broken where the market has left what
+        was fetched, and fewer than `depth` and half of FETCHED are known."""
         bids, asks = self.levels(depth)
-        low = bids[-1][0] if bids and len(bids) >= depth else -inf
-        high = asks[-1][0] if asks and len(asks) >= depth else inf
-        if depth and (low < self._edges[0] or high > self._edges[1]):
-            raise self._break("the market has left the levels that were fetched")
+        if depth:
+            low, high = self._edges
+            bids = [level for level in bids if level[0] >= low]
+            asks = [level for level in asks if level[0] <= high]
+            least = min(depth, FETCHED // 2)
+            if (len(bids) < least and low > -inf) or (len(asks) < least and high < inf):
+                raise self._break("the market has left the levels that were fetched")
         return bids, asks
 
     def agrees(self, other: Book) -> bool:

@@ -105,6 +105,9 @@ class Link:
         self.last = time.monotonic()
         self.patience = min(self.patience * 2, 64.0)
         self.probing, self.feed.rhythm.stalls = False, 0
+        if self.live:
+            # asked for anew and acknowledged since, if it has stalled
+            self.stalled, self.feed.tally.silent_since = False, None
 
     def stall(self) -> None:
         """It should have sent something."""

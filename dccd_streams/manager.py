@@ -277,7 +277,7 @@ class StreamManager:
         due = time.monotonic()
         while not self._stopping.wait(self.timing.status):
             self._write_status(self._recorder)
-            if self._health is not None and time.monotonic() >= due:
+            if self._health is not None and self._feeds() and time.monotonic() >= due:
                 due = time.monotonic() + self.timing.fold
                 self._record_health(self._health)
 

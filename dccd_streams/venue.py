@@ -182,7 +182,8 @@ class Venue:
             connection.post(lambda: connection.begin_book(link, book, received))
 
         wanted = link.feed.subscription.depth  # 0 is all
-        self._quiet.ask_book(link, max(wanted, FETCHED) if wanted else 0, tell)
+        # twice as many: what is taken from the best levels is followed by others for a while
+        self._quiet.ask_book(link, max(2 * wanted, FETCHED) if wanted else 0, tell)
 
     def probe(self, connection: Connection, link: Link) -> bool:
         """Ask whether the market of a silent link is just quiet."""

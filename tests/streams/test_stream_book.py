@@ -174,6 +174,20 @@ def test_best_levels_that_were_not_fetched_are_not_known() -> None:
     assert not book.valid
 
 
+def test_of_a_deep_row_what_is_known_is_enough() -> None:
+    book = fetched(FETCHED)
+    book.apply(change([(-1.0, 0.0), (-1_001.0, 9.0)], [], numbers=(6, 6)))
+    bids, asks = book.best(FETCHED)
+    assert (bids[0][0], bids[-1][0], len(bids)) == (-2.0, -1_000.0, FETCHED - 1)
+    assert len(asks) == FETCHED
+    gone = [(-1.0 - n, 0.0) for n in range(FETCHED // 2)]
+    book.apply(change(gone, [], numbers=(7, 7)))
+    assert len(book.best(FETCHED)[0]) == FETCHED // 2
+    book.apply(change([(-1_000.0, 0.0)], [], numbers=(8, 8)))
+    with pytest.raises(Broken, match="left the levels"):
+        book.best(FETCHED)
+
+
 def test_a_book_that_has_fewer_levels_than_were_asked_for_is_whole() -> None:
     book = fetched(FETCHED - 1)
     assert len(book.best(2_000)[0]) == FETCHED - 1

@@ -163,8 +163,8 @@ def test_without_past_trades_the_loss_is_told_with_its_cause(tmp_path: Path) -> 
         assert found.status()["lost"] == 1
 
 
-def test_rest_that_refuses_makes_a_loss_and_one_that_fails_is_asked_again(tmp_path: Path) -> None:
-    with lab(tmp_path, "trades") as found:
+def test_rest_that_refuses_for_long_makes_a_loss(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", heal_most=0.1) as found:
         found.wait_live()
         trade_for(found, 3)
         found.server.rest_down = 403

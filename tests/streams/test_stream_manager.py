@@ -203,8 +203,8 @@ def test_status_has_a_dict_for_each_task(tmp_path: Path) -> None:
 def test_health_records_each_series(tmp_path: Path) -> None:
     health = HealthMonitor(tmp_path)
     with registered(Fake()), FakeServer(BTC) as server:
-        timing = replace(FAST, fold=0.2)  # again, if no market was there the first time
-        manager = StreamManager(config_of(server, tmp_path, "trades"), health, timing=timing)
+        slow = replace(FAST, fold=900.0)  # the first record does not wait for the second
+        manager = StreamManager(config_of(server, tmp_path, "trades"), health, timing=slow)
         manager.start()
         try:
             wait(lambda: "fake/trades/BTC-USD" in health.get_metrics(), "no record")

@@ -74,6 +74,23 @@ def test_a_book_that_nobody_can_compare_is_made_anew(tmp_path: Path) -> None:
         begins_anew(found)
 
 
+def test_a_stall_that_is_mended_is_over_though_nobody_trades(tmp_path: Path) -> None:
+    with lab(tmp_path, "trades", quiet_least=0.2) as found:
+        found.wait_live()
+
+        def trade() -> None:
+            for market in found.server.markets:
+                found.server.trade(market, 3)
+
+        for _ in range(9):
+            trade()
+        found.server.mute = {f"trades:{BTC}"}
+        wait(lambda: trade() or found.status()["state"] == "silent", "no silence is told")
+        found.server.mute = set()
+        found.wait_trades()
+        wait(lambda: found.status()["state"] == "live", "the market rests, and that is an alarm")
+
+
 def test_a_connection_that_may_say_nothing_more_is_made_anew(tmp_path: Path) -> None:
     """It could not subscribe a mute feed again: it looked alive for an hour."""
     exchange = Fake()
