@@ -138,7 +138,7 @@ def test_a_signal_ends_it_well_with_everything_on_disk(
         wait(lambda: live(config, "BTC/USDT"), "not live")
         wait_rows(config, "BTC/USDT")
         process.send_signal(number)
-        assert process.wait(PATIENT) == 0
+        assert process.wait(10) == 0, "the time that is promised"
     told = streams(config)["BTC/USDT"]
     data = tmp_path / "data"
     [status] = read_statuses(data)
