@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import program
 
 from dccd_core.config import Config, load_config
 from dccd_core.models import Series
@@ -75,12 +76,7 @@ class Project:
 
     def dccd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What `dccd` with these arguments said."""
-        with self.start(*arguments) as process:
-            try:
-                out, err = process.communicate(timeout=300)
-            finally:
-                process.kill()
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        return program.dccd(arguments, self.folder, self.environment())
 
 
 def load_location() -> dg.Definitions:

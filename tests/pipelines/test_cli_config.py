@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import program
 import pytest
 from projects import DCCD, REPOSITORY
 
@@ -50,15 +51,7 @@ def dccd(tmp_path: Path) -> Dccd:
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = plain_environment(HOME=str(tmp_path), **variables)
-        return subprocess.run(
-            [*DCCD, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        return program.dccd(arguments, tmp_path, environment)
 
     return run
 
