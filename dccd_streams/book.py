@@ -16,6 +16,8 @@ MOST_WAITING = 20_000
 FETCHED = 1_000
 """How many levels a side of a book are fetched at least. What is behind the last of them is known
 only where it has changed since: a book that has fewer is whole."""
+KNOWN = 100
+"""Levels a side that are sure in a book whose changes are stored: who rebuilds it may want them."""
 
 Checksum = Callable[[Levels, Levels], int]
 _Side = MutableMapping[float, float]
@@ -102,18 +104,18 @@ class OrderBook:
         bids, asks = _best(self._bids, depth), _best(self._asks, depth)
         return [(-price, amount) for price, amount in bids], asks
 
-    def best(self, depth: int) -> tuple[Levels, Levels]:
-        """As `levels`, but none that may lack one before it: Broken where the market has left what
-        was fetched, and fewer than `depth` and half of FETCHED are known."""
-        bids, asks = self.levels(depth)
-        if depth:
-            low, high = self._edges
-            bids = [level for level in bids if level[0] >= low]
-            asks = [level for level in asks if level[0] <= high]
-            least = min(depth, FETCHED // 2)
-            if (len(bids) < least and low > -inf) or (len(asks) < least and high < inf):
-                raise self._break("the market has left the levels that were fetched")
-        return bids, asks
+    def best(self, depth: int, known: int = 0) -> tuple[Levels, Levels]:
+        """The best levels of each side, none of which may lack one before it. Broken where the
+        market has left what was fetched: fewer than `depth`, and than half of FETCHED, or than
+        `known` are sure."""
+        bids, asks = self.levels(max(depth, known, 1))
+        low, high = self._edges
+        bids = [level for level in bids if level[0] >= low]
+        asks = [level for level in asks if level[0] <= high]
+        least = max(min(depth, FETCHED // 2), known)
+        if (len(bids) < least and low > -inf) or (len(asks) < least and high < inf):
+            raise self._break("the market has left the levels that were fetched")
+        return bids[:depth], asks[:depth]
 
     def agrees(self, other: Book) -> bool:
         """Whether the best levels of another book are those of this one, as many as both have."""

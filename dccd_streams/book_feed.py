@@ -12,7 +12,7 @@ from dccd_core.exchanges.trades import Levels
 from dccd_core.models import SECOND, Series, Window
 from dccd_core.store.journal import JournalWriter
 from dccd_core.store.schemas import BookRow, Loss
-from dccd_streams.book import Broken, OrderBook
+from dccd_streams.book import KNOWN, Broken, OrderBook
 from dccd_streams.coverage import Coverage
 from dccd_streams.feed import Feed
 
@@ -215,7 +215,7 @@ class BookFeed(Feed):
 
     def _due_levels(self, book: OrderBook, moment: int) -> tuple[Levels, Levels] | None:
         due = self._due is not None and moment > self._due
-        return book.best(self._depth if self.rows else 0) if due else None
+        return book.best(self._depth, KNOWN if self.changes else 0) if due else None
 
     def _write_rows(self, bids: Levels, asks: Levels, before: int) -> None:
         """Write the rows that are due before a time, at which these levels have changed.

@@ -16,7 +16,7 @@ from dccd_core.store.books import replay
 from dccd_core.store.datastore import DataStore
 from dccd_core.store.journal import JournalWriter
 from dccd_streams import pacing as pacing_module
-from dccd_streams.book import FETCHED, MOST_WAITING, Broken, OrderBook
+from dccd_streams.book import FETCHED, KNOWN, MOST_WAITING, Broken, OrderBook
 from dccd_streams.book_feed import BookFeed
 from dccd_streams.candle_builder import CandleBuilder
 from dccd_streams.coverage import Coverage
@@ -186,6 +186,18 @@ def test_of_a_deep_row_what_is_known_is_enough() -> None:
     book.apply(change([(-1_000.0, 0.0)], [], numbers=(8, 8)))
     with pytest.raises(Broken, match="left the levels"):
         book.best(FETCHED)
+
+
+def test_a_book_whose_changes_are_stored_has_more_levels_than_a_row() -> None:
+    book = fetched(FETCHED)
+    gone = [(-1.0 - n, 0.0) for n in range(FETCHED - KNOWN)]
+    book.apply(change(gone, [], numbers=(6, 6)))
+    assert [len(side) for side in book.best(20, KNOWN)] == [20, 20]
+    assert book.best(0, KNOWN) == ([], [])
+    book.apply(change([(-1_000.0, 0.0)], [], numbers=(7, 7)))
+    assert len(book.best(20)[0]) == 20
+    with pytest.raises(Broken, match="left the levels"):
+        book.best(0, KNOWN)
 
 
 def test_a_book_that_has_fewer_levels_than_were_asked_for_is_whole() -> None:
