@@ -63,7 +63,7 @@ class Instruments:
     def renew(self, now: int, seconds: float) -> None:
         """Look at the list again: the saved one, or the exchange's if that is older than this."""
         with self._lock:
-            known = {i.symbol: i for i in self._read().instruments}
+            known = self._saved()
             fresh = known and self._age(now) <= seconds * SECOND
             self._known = known if fresh else self._ask(now, known or self._known or {})
 
@@ -76,7 +76,7 @@ class Instruments:
             raise
 
     def _load(self, now: int) -> dict[Symbol, Instrument]:
-        known = {i.symbol: i for i in self._read().instruments}
+        known = self._saved()
         if known and self._age(now) <= DAY * SECOND:
             return known
         try:
@@ -117,6 +117,9 @@ class Instruments:
             return msgspec.json.decode(self._path.read_bytes(), type=Saved)
         except (FileNotFoundError, msgspec.MsgspecError):
             return Saved(0, [])  # a damaged list is asked for again
+
+    def _saved(self) -> dict[Symbol, Instrument]:
+        return {instrument.symbol: instrument for instrument in self._read().instruments}
 
     def _age(self, now: int) -> int:
         return abs(now - self._read().asked)
