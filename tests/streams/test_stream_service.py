@@ -25,6 +25,7 @@ from dccd_core import joblog
 from dccd_core.config import child_environment
 from dccd_core.joblog import Logs
 from dccd_core.last_good import remember
+from dccd_core.models import moment
 from dccd_core.store.datastore import DataStore
 from dccd_core.stream_status import read_statuses
 from dccd_sandbox import Sandbox, Settings
@@ -129,6 +130,31 @@ def assert_equals_truth(data: Path, box: Sandbox, key: str, symbol: str) -> pl.D
     return stored
 
 
+def streamed(store: DataStore, key: str, since: int) -> list[int]:
+    """The times (µs) of what a stream has brought since a moment (µs)."""
+    rows = store.load(key, moment(since)).filter(pl.col("received").is_not_null())
+    return rows["time"].to_physical().to_list()
+
+
+def holes(store: DataStore, ends: dict[str, int]) -> int:
+    """How many holes there are from the first row of each series up to an end (µs)."""
+    wanted = [(key, store.first_timestamp(key), moment(end)) for key, end in ends.items()]
+    return sum(len(store.missing_intervals(*one)) for one in wanted)
+
+
+def wait_whole(data: Path, box: Sandbox, *keys: str) -> None:
+    """Until nothing is missing between the first row and what a stream brings from now on.
+
+    What REST brings does not tell that: it fills a hole page by page, before a stream runs and
+    after.
+    """
+    store, begun = DataStore(data), box.now() * 1_000
+    wait(lambda: all(streamed(store, key, begun) for key in keys), "nothing new", 2 * PATIENT)
+    ends = {key: streamed(store, key, begun)[-1] for key in keys}
+    while left := holes(store, ends):  # many kills leave much to fetch: as long as it gets less
+        wait(lambda few=left: holes(store, ends) < few, f"{left} holes stay", 2 * PATIENT)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_well_with_everything_on_disk(
     tmp_path: Path, box: Sandbox, number: int
@@ -167,23 +193,18 @@ def test_killed_at_random_moments_it_loses_nothing_that_rest_has(
             # of now: what precedes the stream is healed
             wait_rows(config, "BTC/USDT", "ETH/USDT", more=0)
             time.sleep(dice.uniform(0.2, 1.5))
-            moment = box.now()
+            killed = box.now()
             process.kill()
             process.wait()
         for key, symbol in ((BTC, "BTCUSDT"), (ETH, "ETHUSDT")):
             rows = DataStore(data).load(key)
             assert rows["trade_id"].n_unique() == len(rows)
-            lost.append(seconds_missing(rows, box, symbol, moment))
+            lost.append(seconds_missing(rows, box, symbol, killed))
         (data / ".dccd" / "streams" / "status.json").unlink()
-    begun = box.now()
     with service(config) as process:
-        # "live" is told before the first rows are on disk, and with them the last kill's hole
-        wait(lambda: covered_until(data) > begun, "nothing new on disk")
-        while left := holes(data):  # many kills leave much to fetch: as long as it gets less
-            wait(lambda few=left: holes(data) < few, f"{left} holes stay")
+        wait_whole(data, box, BTC, ETH)
         process.terminate()
         assert process.wait(PATIENT) == 0
-    assert holes(data) == 0
     assert_equals_truth(data, box, BTC, "BTCUSDT")
     assert_equals_truth(data, box, ETH, "ETHUSDT")
     assert DataStore(data).load("binance/book/BTC-USDT")["time"].is_sorted()
@@ -191,28 +212,12 @@ def test_killed_at_random_moments_it_loses_nothing_that_rest_has(
         assert max(lost) <= MOST_LOST, sorted(lost)
 
 
-def seconds_missing(rows: pl.DataFrame, box: Sandbox, symbol: str, moment: int) -> float:
+def seconds_missing(rows: pl.DataFrame, box: Sandbox, symbol: str, killed: int) -> float:
     """How much of real time a kill at a moment (ms) of the sandbox has cost, at most."""
     newest = rows["time"].to_physical()[-1]
-    truth = box.trades_truth(symbol, newest // 1_000, moment)["time"].to_physical()
+    truth = box.trades_truth(symbol, newest // 1_000, killed)["time"].to_physical()
     after = truth.filter(truth > newest)
-    return 0.0 if after.is_empty() else (moment * 1_000 - after[0]) / 1e6 / SPEED
-
-
-def covered_until(data: Path) -> int:
-    """The moment (ms) up to which the ledger of both pairs knows."""
-    store = DataStore(data)
-    known = [[0, *(window.end for window in store.covered(key))] for key in (BTC, ETH)]
-    return min(map(max, known)) // 1_000
-
-
-def holes(data: Path) -> int:
-    """Gaps but that at the end, of which the ledger has not been told yet."""
-    store, found = DataStore(data), 0
-    for key in (BTC, ETH):
-        covered, first = store.covered(key), store.load(key)["time"].to_physical()[0]
-        found += max(1, len(covered)) - 1 + (not covered or covered[0].start > first)
-    return found
+    return 0.0 if after.is_empty() else (killed * 1_000 - after[0]) / 1e6 / SPEED
 
 
 def test_a_second_one_is_refused_and_told_who_runs(tmp_path: Path, box: Sandbox) -> None:

@@ -9,10 +9,8 @@ from statistics import median
 
 import pytest
 from stream_lab import wait
-from test_stream_service import BTC, assert_equals_truth, live, service
+from test_stream_service import BTC, assert_equals_truth, live, service, wait_whole
 
-from dccd_core.models import moment
-from dccd_core.store.datastore import DataStore
 from dccd_sandbox import Sandbox, Settings, StreamFault
 
 PAIRS = ("BTC/USDT", "ETH/USDT")
@@ -75,11 +73,9 @@ def test_it_stays_as_large_as_it_is(tmp_path: Path, minutes: float) -> None:
             found = record(process.pid, minutes * 60, disturb)
             told = [f"{one.memory / 1e6:.0f} MB {one.threads} {one.files}" for one in found]
             (tmp_path / "samples.txt").write_text("\n".join(told) + "\n")
-            # cut as often as in the short run, it waits ever longer before it connects again
             box.set_stream_faults()
-            stored, now = DataStore(tmp_path / "data"), moment(box.now() * 1_000)
-            wait(lambda: not stored.missing_intervals(BTC, stored.first_timestamp(BTC), now),
-                 "a hole is not filled", 120)  # fmt: skip
+            # cut as often as in the short run, it waits ever longer before it connects again
+            wait_whole(tmp_path / "data", box, BTC)
             process.terminate()
             assert process.wait(60) == 0
         warm, end = found[40:60], found[-20:]
