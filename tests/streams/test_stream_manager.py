@@ -271,7 +271,8 @@ def test_changes_that_are_added_beside_a_book_are_of_the_whole_one(tmp_path: Pat
         found.assert_books()
         assert len(found.server.connects) == 1
         [first, _] = found.manager.status()
-        assert (first["reconnects"], first["lost"]) == (0, 0)
+        assert first["reconnects"] == 0
+        assert first["lost"] in (0, 1)  # what passed between two books, if the first had begun
         assert found.server.subscribed(f"book:{BTC}") == 1
 
 
