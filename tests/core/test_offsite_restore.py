@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 import pytest
 from helpers import BTC_1H, at, table
-from remotes import instead_of_rclone, needs_rclone, rclone_config, tree, web_dav
+from remotes import WebDav, instead_of_rclone, needs_rclone, rclone_config, tree, web_dav
 
 from dccd_core import offsite_restore
 from dccd_core.config_sections import Remote, Storage
@@ -37,34 +37,63 @@ def put(store: DataStore, first: int, end: int, series: Series = BTC_1H) -> None
     store.merge(series, "2025", rows, [window], "rest")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> DataStore:
-    found = DataStore(tmp_path / "data")
-    put(found, 0, 2_000)
-    put(found, 2_000, 2_100)
-    put(found, 0, 7, ETH_1H)
-    found.write_listing(BTC_1H, BEGIN)
-    return found
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Path:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def remotes(
-    store: DataStore, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[RemoteStorage]:
-    """A WebDAV server and then a folder; both have a copy."""
-    with web_dav(tmp_path / "dav") as server:
-        rclone_config(tmp_path / "rclone.conf", server, monkeypatch)
-        both = (Remote(remote="dav:copy"), Remote(remote=str(disk)))
-        found = RemoteStorage(Storage(remotes=both))
-        found.push(store.root)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDav]:
+    with web_dav(tmp_path_factory.mktemp("place") / "dav") as found:
         yield found
+
+
+def both(place: Path) -> RemoteStorage:
+    """A WebDAV server and then a folder."""
+    remotes = (Remote(remote="dav:copy"), Remote(remote=str(place / "disk")))
+    return RemoteStorage(Storage(remotes=remotes))
+
+
+@pytest.fixture(scope="module")
+def made(server: WebDav) -> Path:
+    """A store, and what a push of it leaves: it takes a second, which each test needs not spend."""
+    place = server.folder.parent
+    store = DataStore(place / "data")
+    put(store, 0, 2_000)
+    put(store, 2_000, 2_100)
+    put(store, 0, 7, ETH_1H)
+    store.write_listing(BTC_1H, BEGIN)
+    (place / "disk").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        rclone_config(place / "rclone.conf", server, patch)
+        both(place).push(store.root)
+    return shutil.copytree(place, place.with_name("made"))
+
+
+@pytest.fixture
+def place(made: Path, server: WebDav) -> Path:
+    """The folder in which it was made, as it was then: notes name the remotes in it."""
+    found = server.folder.parent
+    for path in found.iterdir():
+        if path == server.folder:
+            shutil.rmtree(path / "copy")
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return shutil.copytree(made, found, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def store(place: Path) -> DataStore:
+    return DataStore(place / "data")
+
+
+@pytest.fixture
+def disk(place: Path) -> Path:
+    return place / "disk"
+
+
+@pytest.fixture
+def remotes(place: Path, server: WebDav, monkeypatch: pytest.MonkeyPatch) -> RemoteStorage:
+    """Both have a copy."""
+    rclone_config(place / "rclone.conf", server, monkeypatch)
+    return both(place)
 
 
 def data(store: DataStore) -> dict[str, bytes]:
@@ -246,10 +275,10 @@ def test_a_file_whose_other_half_is_here_comes_back(
 
 
 def test_the_next_remote_brings_the_tail_that_the_first_has_damaged(
-    store: DataStore, remotes: RemoteStorage, tmp_path: Path
+    store: DataStore, remotes: RemoteStorage, place: Path
 ) -> None:
     before = data(store)
-    files.cut(tmp_path / "dav" / "copy" / TAIL, 500)
+    files.cut(place / "dav" / "copy" / TAIL, 500)
     for path in (MAIN, TAIL):
         (store.root / path).unlink()
     dav, disk = remotes.restore(store.root)
@@ -361,7 +390,7 @@ def test_a_fold_that_was_broken_off_stands_for_both_files(
 
 
 def test_what_arrived_whole_is_placed_though_another_file_did_not(
-    store: DataStore, remotes: RemoteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DataStore, remotes: RemoteStorage, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One file cannot be read there, of another only a part comes."""
     before = data(store)
@@ -376,7 +405,7 @@ $RCLONE "$@"; code=$?
 rm {staging / eth}
 truncate -s 500 {staging / TAIL}
 exit 5"""
-        instead_of_rclone(tmp_path / "bin", patch, script)
+        instead_of_rclone(place / "bin", patch, script)
         [found] = remotes.restore(store.root, remote="dav-copy")
     assert set(names(found)) == {MAIN, LISTING}
     assert found.failed == {
@@ -390,7 +419,7 @@ exit 5"""
 
 
 def test_a_connection_that_breaks_costs_no_more_than_a_portion(
-    store: DataStore, remotes: RemoteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DataStore, remotes: RemoteStorage, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What arrived and cannot be compared any more is not placed."""
     before = data(store)
@@ -399,12 +428,12 @@ def test_a_connection_that_breaks_costs_no_more_than_a_portion(
     with monkeypatch.context() as patch:
         patch.setattr(offsite_restore, "_PORTION", 20_000)  # the main file fills one
         script = f"""\
-cd {tmp_path}
+cd {place}
 [ -e broken ] && exit 9
 $RCLONE "$@"; code=$?
 if [ "$1" = copy ]; then [ -e once ] && touch broken; touch once; fi
 exit $code"""
-        instead_of_rclone(tmp_path / "bin", patch, script)
+        instead_of_rclone(place / "bin", patch, script)
         [found] = remotes.restore(store.root, remote="dav-copy")
     first = names(found)
     assert first
@@ -416,12 +445,12 @@ exit $code"""
     assert data(store) == before
 
 
-@pytest.mark.parametrize("place", ["dav:cpoy", ":local:{}/cpoy"])
+@pytest.mark.parametrize("wrong", ["dav:cpoy", ":local:{}/cpoy"])
 @pytest.mark.parametrize("series", [[], [BTC_1H]])
 def test_a_mistyped_folder_is_no_empty_remote(
-    store: DataStore, remotes: RemoteStorage, tmp_path: Path, place: str, series: list[Series]
+    store: DataStore, remotes: RemoteStorage, place: Path, wrong: str, series: list[Series]
 ) -> None:
-    remote = place.format(tmp_path)
+    remote = wrong.format(place)
     [found] = RemoteStorage(Storage(remotes=(Remote(remote=remote),))).restore(store.root, series)
     assert found.error == f"{remote}: no such folder"
     assert not is_whole([found])
@@ -502,12 +531,12 @@ def test_a_series_that_a_link_leads_to_another_disk_comes_back_there(
 
 
 def test_a_series_that_a_link_leads_nowhere_stops_no_other(
-    store: DataStore, remotes: RemoteStorage, tmp_path: Path
+    store: DataStore, remotes: RemoteStorage, place: Path
 ) -> None:
     before, folder = data(store), store.folder(BTC_1H)
     shutil.rmtree(store.root / "binance")
     folder.parent.mkdir(parents=True)
-    folder.symlink_to(tmp_path / "nowhere")
+    folder.symlink_to(place / "nowhere")
     [found] = remotes.restore(store.root, remote="dav-copy")
     eth = f"{ETH_1H.path}/2025.parquet"
     assert names(found) == [eth]
@@ -579,10 +608,10 @@ def test_of_two_remotes_the_one_that_has_more_is_taken(
 
 @pytest.mark.parametrize("kind", ["other rows", "other values", "fewer rows, but also others"])
 def test_of_two_remotes_of_which_neither_has_all_the_first_stays_and_it_is_no_success(
-    store: DataStore, remotes: RemoteStorage, tmp_path: Path, disk: Path, kind: str
+    store: DataStore, remotes: RemoteStorage, place: Path, disk: Path, kind: str
 ) -> None:
     before = data(store)
-    other = DataStore(tmp_path / "other")
+    other = DataStore(place / "other")
     window = Window(BEGIN, BEGIN + 2_300 * HOUR)
     times = list(range(window.start, window.end, HOUR))
     if kind == "other rows":
