@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,11 @@ MODULE, EXCHANGE_MODULE = 300, 550
 @dataclass(frozen=True)
 class Module:
     path: str
-    tree: ast.Module
     text: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
 
     @property
     def package(self) -> str:
@@ -60,7 +64,7 @@ def modules(*folders: str) -> list[Module]:
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             text = path.read_text(encoding="utf-8")
-            found.append(Module(path.relative_to(ROOT).as_posix(), ast.parse(text), text))
+            found.append(Module(path.relative_to(ROOT).as_posix(), text))
     return found
 
 
