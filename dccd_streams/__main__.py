@@ -65,6 +65,8 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
     except OSError as error:
         log.error("port %d cannot be used: %s; choose another --port", options.port or 0, error)
         return 2
+    service = Service(manager, config)
+    service.listen()
     try:
         manager.health_port = web.port
         manager.start()
@@ -73,7 +75,7 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
         web.close()
         return 2
     log.info("started: %d streams, http://127.0.0.1:%d", len(manager.running_keys()), web.port)
-    code = Service(manager, config).run()
+    code = service.run()
     done = manager.stop()
     web.close()
     log.info("stopped" if done else "stopped; not everything could be flushed")
@@ -128,11 +130,14 @@ class Service:
         self._hangup = threading.Event()
         self._seen = _state(self._path)
 
-    def run(self) -> int:
-        """Until a signal or a failure; the exit code."""
+    def listen(self) -> None:
+        """Take signals from now on: one that comes while the streams begin counts too."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._end.set())
         signal.signal(signal.SIGHUP, lambda *_: self._hangup.set())
+
+    def run(self) -> int:
+        """Until a signal or a failure; the exit code."""
         due = time.monotonic() + _LOOK
         while not self._end.wait(0.2):
             if self._manager.failed:

@@ -175,6 +175,37 @@ def test_a_signal_ends_it_well_with_everything_on_disk(
     assert "ERROR" not in said(config)
 
 
+SIGNALLED = """
+import os, sys
+from dccd_streams import __main__ as service
+from dccd_streams.manager import StreamManager
+
+start = StreamManager.start
+
+def signalled(self):
+    os.kill(os.getpid(), {number:d})
+    start(self)
+
+StreamManager.start = signalled
+sys.exit(service.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_it_begins_is_heard(
+    tmp_path: Path, box: Sandbox, number: signal.Signals
+) -> None:
+    config = write_config(tmp_path, box, "BTC/USDT")
+    code = SIGNALLED.format(number=number)
+    command = [sys.executable, "-c", code, "--config", str(config), "--port", "0"]
+    with program(command, config, {"PYTHONPATH": str(ROOT)}) as process:
+        if number == signal.SIGHUP:
+            wait(lambda: "the config file was read again" in said(config), lambda: said(config))
+            process.terminate()
+        assert process.wait(PATIENT) == 0
+    assert said(config).endswith("stopped\n")
+
+
 MOST_LOST = 1.0
 """Seconds of rows that a kill may cost before they are healed."""
 
