@@ -55,7 +55,9 @@ def measure(options: Options) -> list[Aim]:
                 variants = {
                     name: partial(_run, box, name, connections, total, paced) for name in RUNS
                 }
-                found = in_turn(options.rounds, variants, warm_up=False)
+                # a saturated run takes seconds only, and two of them differ by a third
+                rounds = options.rounds if paced else 3 * options.rounds
+                found = in_turn(rounds, variants, warm_up=False)
                 for name, many in found.items():
                     cost[name, connections, paced] = middle(many, "cpu") / total * 1e6
                     # of one day's file: many small ones are mostly footers
